@@ -1,0 +1,1 @@
+"""Ingest: the lake's rows, files and manifest, the folding of the broker log, and the exposure files."""
