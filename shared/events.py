@@ -1,0 +1,263 @@
+"""The event: its one definition, its bytes on the wire, and how a key chooses a partition."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Annotated, Any, Literal, NewType
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from shared.errors import InvalidEvent, InvalidIdentifier
+
+UserId = NewType("UserId", str)
+ItemId = NewType("ItemId", str)
+SessionId = NewType("SessionId", str)
+RecommendationId = NewType("RecommendationId", str)
+
+SCHEMA_VERSION = 1
+MAX_ID_BYTES = 128
+MAX_EVENT_BYTES = 32 * 1024
+FUTURE_LIMIT_MS = 24 * 3600 * 1000
+"""An event whose occurred_at lies further than this beyond its enqueued_at is a dead letter."""
+
+
+class EventType(StrEnum):
+    """What happened."""
+
+    VIEW = "view"
+    CART = "cart"
+    REMOVE_FROM_CART = "remove_from_cart"
+    PURCHASE = "purchase"
+    PREFERENCES_SET = "preferences_set"
+    USER_ERASED = "user_erased"
+    ITEM_UPDATED = "item_updated"
+
+
+BEHAVIOUR = frozenset({EventType.VIEW, EventType.CART, EventType.REMOVE_FROM_CART, EventType.PURCHASE})
+
+Text = Annotated[str, Meta(max_length=4000)]
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Cents = Annotated[int, Meta(ge=0, le=10**11)]
+
+
+class ItemChanges(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """Catalogue fields an item_updated event sets; a field left out stays as it is.
+
+    `categories` is the path from root to leaf. `arrived_at` is when the shop first offered the item.
+    """
+
+    title: Text | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    categories: Annotated[list[Name], Meta(max_length=10)] | UnsetType = UNSET
+    brand: Name | None | UnsetType = UNSET
+    price_cents: Cents | UnsetType = UNSET
+    stock: Annotated[int, Meta(ge=0, le=10**9)] | UnsetType = UNSET
+    hidden: bool | UnsetType = UNSET
+    arrived_at: Annotated[datetime, Meta(tz=True)] | UnsetType = UNSET
+    attributes: Annotated[dict[Name, str | float | bool], Meta(max_length=50)] | UnsetType = UNSET
+
+
+class Preferences(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """What a shopper asked for; it replaces what she asked for before."""
+
+    hidden_items: Annotated[list[str], Meta(max_length=500)] = []
+    hidden_categories: Annotated[list[Name], Meta(max_length=100)] = []
+    hidden_brands: Annotated[list[Name], Meta(max_length=100)] = []
+    favourite_categories: Annotated[list[Name], Meta(max_length=100)] = []
+    min_price_cents: Cents | None = None
+    max_price_cents: Cents | None = None
+    personalised: bool = True
+
+
+class Event(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+    """One thing that happened in the shop. Decode with `decode_event`: it alone checks ids and combinations."""
+
+    event_id: str
+    event_type: EventType
+    occurred_at: Annotated[datetime, Meta(tz=True)]
+    user_id: UserId | None = None
+    item_id: ItemId | None = None
+    session_id: SessionId | None = None
+    quantity: Annotated[int, Meta(ge=1, le=10**6)] | None = None
+    price_cents: Cents | None = None
+    recommendation_id: RecommendationId | None = None
+    context: Annotated[dict[Name, Annotated[str, Meta(max_length=200)]], Meta(max_length=20)] | None = None
+    changes: dict[str, Any] | None = None
+    schema_version: Literal[1] = 1
+
+    @property
+    def occurred_at_ms(self) -> int:
+        """Epoch milliseconds."""
+        return to_ms(self.occurred_at)
+
+    @property
+    def partition_key(self) -> str:
+        """The id that chooses the partition: the item's for item_updated, else the user's."""
+        key = self.item_id if self.event_type is EventType.ITEM_UPDATED else self.user_id
+        assert key is not None, "decode_event lets no event pass without its key"
+        return key
+
+    def item_changes(self) -> ItemChanges:
+        """The catalogue fields of an item_updated event."""
+        return _convert(self.changes or {}, ItemChanges)
+
+    def preferences(self) -> Preferences:
+        """The preferences of a preferences_set event."""
+        return _convert(self.changes or {}, Preferences)
+
+
+_DECODER = msgspec.json.Decoder(Event)
+_ENCODER = msgspec.json.Encoder()
+
+
+def decode_event(body: bytes) -> Event:
+    """Decode and check one JSON event.
+
+    Raises:
+        InvalidEvent: not JSON, a wrong type, a field that is missing, unknown or out of bounds, or fields
+            that do not go together; the message names the field.
+    """
+    if len(body) > MAX_EVENT_BYTES:
+        raise InvalidEvent(f"the event has {len(body)} bytes, more than the {MAX_EVENT_BYTES} allowed")
+    try:
+        event = _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidEvent(str(error)) from error
+    return _checked(event)
+
+
+def event_from_fields(fields: Mapping[str, Any]) -> Event:
+    """As `decode_event`, from a mapping of JSON values. Raises InvalidEvent."""
+    return _checked(_convert(fields, Event))
+
+
+def encode_event(event: Event) -> bytes:
+    """The event as one line of JSON (no newline), defaults left out."""
+    return _ENCODER.encode(event)
+
+
+def check_id(value: str, name: str) -> str:
+    """Return `value` if it may be an id: 1 to 128 bytes of UTF-8, no control characters, no `/`.
+
+    Raises:
+        InvalidIdentifier: otherwise.
+    """
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidIdentifier(f"{name} is not valid Unicode") from error
+    if not 1 <= size <= MAX_ID_BYTES:
+        raise InvalidIdentifier(f"{name} must have 1 to {MAX_ID_BYTES} bytes, this one has {size}")
+    if "/" in value or any(unicodedata.category(character) == "Cc" for character in value):
+        raise InvalidIdentifier(f"{name} may not contain '/' or control characters")
+    return value
+
+
+def to_ms(instant: datetime) -> int:
+    """Epoch milliseconds of an aware datetime, rounded down."""
+    return (instant - _EPOCH) // _MILLISECOND
+
+
+def from_ms(at: int) -> datetime:
+    """The aware UTC datetime of epoch milliseconds."""
+    return _EPOCH + at * _MILLISECOND
+
+
+def effective_at(occurred_at: int, enqueued_at: int) -> int:
+    """When an event counts, in epoch milliseconds: the client's clock, but never after the broker's."""
+    return min(occurred_at, enqueued_at)
+
+
+def id_hash(value: str) -> int:
+    """The unsigned 64-bit hash that stands for an item id or event id inside feature state (BLAKE2b)."""
+    return int.from_bytes(blake2b(value.encode(), digest_size=8).digest(), "little")
+
+
+def partition_of(key: str, partition_count: int) -> int:
+    """Kafka's default partitioner (murmur2 of the UTF-8 bytes), so every producer agrees on every tier."""
+    return (_murmur2(key.encode()) & 0x7FFFFFFF) % partition_count
+
+
+@dataclass(frozen=True, slots=True)
+class EventSource:
+    """One stream of events: a broker's hub or topic in one epoch, or one ingestion of history.
+
+    `ours` says that our own hash chose the partitions, so a user's shard can be computed;
+    `partition_counts` are the counts it has had, oldest first.
+    """
+
+    name: str
+    partition_counts: tuple[int, ...]
+    ours: bool = True
+
+    def partitions(self) -> range:
+        """Every partition number this source has ever had."""
+        return range(max(self.partition_counts))
+
+    def partitions_of(self, key: str) -> tuple[int, ...]:
+        """The partitions that may hold `key`, ascending."""
+        if not self.ours:
+            return tuple(self.partitions())
+        return tuple(sorted({partition_of(key, count) for count in self.partition_counts}))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC) - _EPOCH
+
+
+def _convert[T](value: Any, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidEvent(str(error)) from error
+
+
+def _checked(event: Event) -> Event:
+    check_id(event.event_id, "event_id")
+    for name in ("user_id", "item_id", "session_id", "recommendation_id"):
+        value = getattr(event, name)
+        if value is not None:
+            check_id(value, name)
+    kind = event.event_type
+    if kind is EventType.ITEM_UPDATED:
+        _require(event, present=("item_id", "changes"), absent=("user_id",))
+        event.item_changes()
+    elif kind is EventType.PREFERENCES_SET:
+        _require(event, present=("user_id", "changes"), absent=("item_id",))
+        event.preferences()
+    elif kind is EventType.USER_ERASED:
+        _require(event, present=("user_id",), absent=("item_id", "changes"))
+    else:
+        _require(event, present=("user_id", "item_id"), absent=("changes",))
+    return event
+
+
+def _require(event: Event, *, present: tuple[str, ...], absent: tuple[str, ...]) -> None:
+    for name in present:
+        if getattr(event, name) is None:
+            raise InvalidEvent(f"{event.event_type} needs {name}")
+    for name in absent:
+        if getattr(event, name) is not None:
+            raise InvalidEvent(f"{event.event_type} may not carry {name}")
+
+
+def _murmur2(data: bytes) -> int:
+    """Kafka's murmur2 (org.apache.kafka.common.utils.Utils), as an unsigned 32-bit number."""
+    mask, multiplier = 0xFFFFFFFF, 0x5BD1E995
+    length = len(data)
+    state = (0x9747B28C ^ length) & mask
+    whole = length - length % 4
+    for start in range(0, whole, 4):
+        block = int.from_bytes(data[start : start + 4], "little") * multiplier & mask
+        block = (block ^ (block >> 24)) * multiplier & mask
+        state = (state * multiplier & mask) ^ block
+    if length != whole:
+        state = (state ^ int.from_bytes(data[whole:], "little")) * multiplier & mask
+    state = (state ^ (state >> 13)) * multiplier & mask
+    return state ^ (state >> 15)

@@ -1,0 +1,69 @@
+"""The one fold: how an event changes a user's shard and an item's counters, online, in backfill and in training."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.events import BEHAVIOUR, Event, EventType, effective_at, id_hash
+from shared.features.definitions import ITEM_LAYOUT, USER_LAYOUT
+from shared.features.shard import UserShard
+from shared.features.state import EntityState
+
+
+def fold_user(shard: UserShard, event: Event, enqueued_at: int, sequence: int) -> bool:
+    """Fold one event of this user into her shard, in place.
+
+    Args:
+        shard: of the partition the event came through.
+        event: anything but item_updated.
+        enqueued_at: the broker's clock, epoch ms.
+        sequence: of the record in its partition.
+
+    Returns:
+        False when the event id was accepted before (a client's duplicate, which then counts nowhere).
+    """
+    shard.sequence, shard.enqueued_at = sequence, enqueued_at
+    if not shard.accepted.accepts(id_hash(event.event_id), enqueued_at):
+        return False
+    if shard.state.expired(enqueued_at):
+        shard.state = EntityState.empty(USER_LAYOUT)
+    if event.event_type in BEHAVIOUR:
+        shard.state.add(event, enqueued_at)
+    elif event.event_type is EventType.PREFERENCES_SET:
+        at = effective_at(event.occurred_at_ms, enqueued_at)
+        version = (at, id_hash(event.event_id), msgspec.to_builtins(event.preferences()))
+        if shard.preferences_version is None or version[:2] > shard.preferences_version[:2]:
+            shard.preferences_version = version
+    elif event.event_type is EventType.USER_ERASED:
+        shard.state = EntityState.empty(USER_LAYOUT)
+        shard.preferences_version = None
+    return True
+
+
+class ItemCounters:
+    """The behaviour counters of one item in one partition."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, state: EntityState) -> None:
+        """Around a state of the item layout."""
+        self.state = state
+
+    @classmethod
+    def empty(cls) -> ItemCounters:
+        """Nothing counted yet."""
+        return cls(EntityState.empty(ITEM_LAYOUT))
+
+    @classmethod
+    def decode(cls, data: bytes) -> ItemCounters:
+        """The inverse of `encode`."""
+        return cls(EntityState.decode(ITEM_LAYOUT, data))
+
+    def encode(self) -> bytes:
+        """Fixed-size bytes: see `EntityState.encode`."""
+        return self.state.encode()
+
+
+def fold_item(counters: ItemCounters, event: Event, enqueued_at: int) -> None:
+    """Count one accepted behaviour event of this item, in place."""
+    counters.state.add(event, enqueued_at)
