@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -131,4 +131,108 @@ class ReleaseStore(Protocol):
 
     def similar_lists(self, release_id: str, kind: str, indexes: Sequence[int]) -> list[bytes | None]:
         """The encoded neighbour list of each item index; `kind` is "similar" or "bought_together"."""
+        ...
+
+
+class RetainedLog(EventLogReader, Protocol):
+    """A broker log that tells how far back it still reaches, so that a hole can be told from a loss."""
+
+    def first_sequence(self, partition: int) -> int:
+        """Nothing below it can be read any more; at or above it, what `read` does not give was never a record."""
+        ...
+
+    def trim_below(self, partition: int, sequence: int) -> None:
+        """Forget every record with a lower sequence."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """What a chunk reads and may change in one partition: user ids, item hashes, catalogue entries by item hash."""
+
+    users: Sequence[str] = ()
+    items: Sequence[int] = ()
+    products: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VersionShards:
+    """One state version's mark in one partition and the shards that were asked for; an absent shard is None."""
+
+    mark: Mark | None
+    users: Mapping[str, bytes | None]
+    items: Mapping[int, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """One atomic look at a partition."""
+
+    log_mark: Mark | None
+    versions: Mapping[str, VersionShards]
+    products: Mapping[int, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class UserWrite:
+    """A user's new shard; `expires` is false for what must outlive idleness (preferences, tombstones)."""
+
+    shard: bytes
+    expires: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class VersionWrite:
+    """What a chunk changes for one state version; `touched` names the items readers in memory must fetch anew."""
+
+    mark_before: Mark | None
+    users: Mapping[str, UserWrite]
+    items: Mapping[int, bytes]
+    touched: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class LogWrite:
+    """What a chunk adds to the log: landing rows in order of sequence, and the catalogue entries they make."""
+
+    mark_before: Mark | None
+    rows: Sequence[LandingRow]
+    products: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionCommit:
+    """One chunk's changes, all or nothing; `log` is None for versions that lag behind the log."""
+
+    source: str
+    partition: int
+    mark_after: Mark
+    versions: Mapping[str, VersionWrite]
+    log: LogWrite | None
+
+
+class StateStore(Protocol):
+    """The feature state of (source, partition): read in one look, changed by one atomic commit."""
+
+    def read(self, source: str, partition: int, versions: Sequence[str], touched: Touched) -> PartitionState:
+        """Marks and shards at one instant, from the primary. Raises StateUnavailable."""
+        ...
+
+    def commit(self, commit: PartitionCommit) -> None:
+        """Apply it whole, or raise: MarkMoved when a mark is not the one named, StateUnavailable otherwise.
+
+        After StateUnavailable it is not known whether it was applied; the marks tell.
+        """
+        ...
+
+    def landing_rows(self, source: str, partition: int, first: int, last: int) -> list[LandingRow]:
+        """The rows still in landing that touch [first, last], ascending. Raises StateUnavailable."""
+        ...
+
+    def oldest_landing_rows(self, source: str, partition: int, limit: int) -> list[LandingRow]:
+        """Up to `limit` rows from the oldest on. Raises StateUnavailable."""
+        ...
+
+    def trim_landing(self, source: str, partition: int, through: LandingRow) -> None:
+        """Remove this row and every one before it. Raises StateUnavailable."""
         ...

@@ -1,0 +1,79 @@
+"""Every Redis key and every time to live. One partition's keys share a hash tag, hence a slot of a cluster."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+DAY_MS = 24 * 3600 * 1000
+USER_SHARD_TTL_MS = 407 * DAY_MS
+"""400 days, after which an idle user expires by the log's clock, and a week, because the server's clock is another."""
+
+FEED_ENTRIES = 10_000
+"""About how many chunks the change feed of one partition remembers; who is further behind reloads."""
+
+RELEASE_BUCKET_SIZE = 64
+ALLOCATION = "allocation"
+
+USER_KEY_BYTES = 16
+
+
+def user_key(user_id: str, secret: str) -> bytes:
+    """The 16 bytes that stand for a user in key names and release lists: BLAKE2b-128 of the id, keyed with `secret`."""
+    key = secret.encode()
+    if len(key) > blake2b.MAX_KEY_SIZE:
+        key = blake2b(key).digest()
+    return blake2b(user_id.encode(), digest_size=USER_KEY_BYTES, key=key).digest()
+
+
+def item_field(item_hash: int) -> bytes:
+    """The hash field of an item: its 64-bit hash, little-endian, so that numpy reads fields in bulk."""
+    return item_hash.to_bytes(8, "little")
+
+
+def item_hash_of(field: bytes) -> int:
+    """The inverse of `item_field`."""
+    return int.from_bytes(field, "little")
+
+
+class PartitionKeys:
+    """The keys of one partition of one event source."""
+
+    __slots__ = ("_tag", "broker_clock", "broker_log", "catalogue", "landing", "log_mark")
+
+    def __init__(self, source: str, partition: int) -> None:
+        self._tag = f"{{{source}.{partition}}}"
+        self.log_mark = f"{self._tag}:logmark"
+        self.landing = f"{self._tag}:landing"
+        self.catalogue = f"{self._tag}:c"
+        self.broker_log = f"{self._tag}:log"
+        self.broker_clock = f"{self._tag}:clock"
+
+    def mark(self, version: str) -> str:
+        """String: the mark of a state version."""
+        return f"{self._tag}:mark:{version}"
+
+    def user(self, version: str, user: bytes) -> str:
+        """String: one user's shard."""
+        return f"{self._tag}:u:{version}:{user.hex()}"
+
+    def items(self, version: str) -> str:
+        """Hash: item field to encoded counters."""
+        return f"{self._tag}:i:{version}"
+
+    def feed(self, version: str) -> str:
+        """Stream: which items each chunk touched."""
+        return f"{self._tag}:feed:{version}"
+
+    def checkpoint(self, consumer: str) -> str:
+        """String in the broker log's server: the next sequence the consumer asks for, less one."""
+        return f"{self._tag}:checkpoint:{consumer}"
+
+
+def release_meta(release_id: str) -> str:
+    """Hash: how many buckets a release's lists have."""
+    return f"rel:{release_id}:meta"
+
+
+def release_bucket(release_id: str, kind: str, bucket: int) -> str:
+    """Hash: one bucket of a release's lists; `kind` is u, similar or bought_together."""
+    return f"rel:{release_id}:{kind}:{bucket}"

@@ -1,0 +1,153 @@
+"""What is published, in Redis: the allocation, and each release's nightly lists in hashes of about 64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from shared.adapters.keys import ALLOCATION, RELEASE_BUCKET_SIZE, release_bucket, release_meta
+from shared.adapters.redis_scripts import SET_ALLOCATION, Argument
+from shared.errors import InfrastructureFault, MarkMoved
+from shared.ports import Allocation
+
+USERS = "nightly"
+SIMILAR = "similar"
+BOUGHT_TOGETHER = "bought_together"
+_SHORT_NAMES = {USERS: "u", SIMILAR: "similar", BOUGHT_TOGETHER: "bought_together"}
+_PIPELINE = 1000
+
+
+class RedisReleaseStore:
+    """The ReleaseStore port, and what publishing needs. Everything but the allocation is safe to repeat."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._user_buckets: dict[str, int] = {}
+
+    def allocation(self) -> Allocation | None:
+        """See ReleaseStore. Raises InfrastructureFault."""
+        with _release_errors():
+            document: Any = self._client.get(ALLOCATION)
+        return None if document is None else msgspec.json.decode(document, type=Allocation)
+
+    def set_allocation(self, allocation: Allocation) -> None:
+        """See ReleaseStore; the first version is 1."""
+        with _release_errors():
+            SET_ALLOCATION.run(self._client, [ALLOCATION], [allocation.version, msgspec.json.encode(allocation)])
+
+    def nightly_records(self, release_id: str, users: Sequence[bytes]) -> list[bytes | None]:
+        """See ReleaseStore; a release that was never begun has no records."""
+        buckets = self.user_buckets(release_id)
+        if buckets == 0:
+            return [None] * len(users)
+        return self._fetch([nightly_command(release_id, buckets, user) for user in users])
+
+    def similar_lists(self, release_id: str, kind: str, indexes: Sequence[int]) -> list[bytes | None]:
+        """See ReleaseStore."""
+        return self._fetch([item_list_command(release_id, kind, index) for index in indexes])
+
+    def user_buckets(self, release_id: str) -> int:
+        """How many hashes the release's nightly records lie in, 0 when it is unknown; kept once it is known.
+
+        With it `nightly_command` rides in another trip. Raises InfrastructureFault.
+        """
+        held = self._user_buckets.get(release_id)
+        if held is None:
+            with _release_errors():
+                value: Any = self._client.hget(release_meta(release_id), "user_buckets")
+            if value is None:
+                return 0
+            held = self._user_buckets[release_id] = int(value)
+        return held
+
+    def begin(self, release_id: str, *, user_count: int, item_count: int) -> None:
+        """Say how many users and items the release's lists cover, before any is written. Raises InfrastructureFault."""
+        meta: dict[Any, Any] = {"user_buckets": _buckets(user_count), "item_buckets": _buckets(item_count)}
+        with _release_errors():
+            self._client.hset(release_meta(release_id), mapping=meta)
+        self._user_buckets.pop(release_id, None)
+
+    def write_lists(self, release_id: str, kind: str, lists: Mapping[bytes, bytes] | Mapping[int, bytes]) -> None:
+        """Write encoded lists: by keyed user hash for "nightly", by item index for the other kinds.
+
+        Raises:
+        ------
+        InfrastructureFault
+            Redis does not answer, or `begin` was not called for this release.
+        """
+        buckets = self.user_buckets(release_id)
+        if buckets == 0:
+            raise InfrastructureFault(f"release {release_id} was not begun: its number of users is unknown")
+        commands: list[tuple[Argument, ...]] = []
+        for key, data in lists.items():
+            bucket = _bucket_of(key, buckets)
+            commands.append(("HSET", release_bucket(release_id, _SHORT_NAMES[kind], bucket), key, data))
+        for start in range(0, len(commands), _PIPELINE):
+            self._send(commands[start : start + _PIPELINE])
+
+    def retire(self, release_id: str, ttl_ms: int) -> None:
+        """Let the release's lists expire after `ttl_ms`. Raises InfrastructureFault."""
+        self._each_key(release_id, lambda name: ("PEXPIRE", name, ttl_ms))
+
+    def keep(self, release_id: str) -> None:
+        """Undo `retire` while the lists still stand. Raises InfrastructureFault."""
+        self._each_key(release_id, lambda name: ("PERSIST", name))
+
+    def _each_key(self, release_id: str, command: Any) -> None:  # noqa: ANN401 - a function from key to command
+        with _release_errors():
+            meta: Any = self._client.hgetall(release_meta(release_id))
+        if not meta:
+            return
+        names = [release_bucket(release_id, "u", bucket) for bucket in range(int(meta[b"user_buckets"]))]
+        for kind in (SIMILAR, BOUGHT_TOGETHER):
+            names += [release_bucket(release_id, kind, bucket) for bucket in range(int(meta[b"item_buckets"]))]
+        names.append(release_meta(release_id))
+        for start in range(0, len(names), _PIPELINE):
+            self._send([command(name) for name in names[start : start + _PIPELINE]])
+
+    def _fetch(self, commands: Sequence[tuple[Argument, ...]]) -> list[bytes | None]:
+        return self._send(commands) if commands else []
+
+    def _send(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        with _release_errors():
+            return pipeline.execute()
+
+
+def nightly_command(release_id: str, user_buckets: int, user: bytes) -> tuple[Argument, ...]:
+    """The command that reads one nightly record, to ride in another pipelined trip."""
+    return ("HGET", release_bucket(release_id, "u", _bucket_of(user, user_buckets)), user)
+
+
+def item_list_command(release_id: str, kind: str, index: int) -> tuple[Argument, ...]:
+    """The command that reads one item's list; `kind` is "similar" or "bought_together"."""
+    return ("HGET", release_bucket(release_id, _SHORT_NAMES[kind], index // RELEASE_BUCKET_SIZE), index)
+
+
+def _buckets(count: int) -> int:
+    return max(1, -(-count // RELEASE_BUCKET_SIZE))
+
+
+def _bucket_of(key: bytes | int, user_buckets: int) -> int:
+    if isinstance(key, int):
+        return key // RELEASE_BUCKET_SIZE
+    return int.from_bytes(key[:8], "little") % user_buckets
+
+
+@contextmanager
+def _release_errors() -> Iterator[None]:
+    try:
+        yield
+    except ResponseError as error:
+        if str(error).startswith("MARKMOVED"):
+            raise MarkMoved(str(error)) from error
+        raise InfrastructureFault(f"the release store refused a command: {error}") from error
+    except RedisError as error:
+        raise InfrastructureFault(f"the release store does not answer: {error}") from error

@@ -1,0 +1,202 @@
+"""The Lua scripts. Each declares all its keys, which share one hash tag, and so runs on a Redis cluster too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha1
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+from shared.adapters.keys import FEED_ENTRIES
+
+Argument = bytes | str | int
+
+
+class Script:
+    """One script, called by its digest; a server that does not know it executed nothing and is sent the text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, client: Redis, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:  # noqa: ANN401 - a reply may be anything
+        """Execute once. Raises what redis-py raises."""
+        try:
+            return client.evalsha(self.digest, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return client.eval(self.text, len(keys), *keys, *arguments)
+
+
+READ = Script("""#!lua flags=no-writes
+-- KEYS log mark, catalogue, then for each version: mark, items, its users
+-- ARGV versions, users of each version, item fields, then the item fields, then the catalogue fields
+local versions, users, items = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local function fields(key, first, last)
+  if last < first then return {} end
+  return redis.call('HMGET', key, unpack(ARGV, first, last))
+end
+local answer = {redis.call('GET', KEYS[1]), fields(KEYS[2], 4 + items, #ARGV)}
+local k = 2
+for _ = 1, versions do
+  local mark = redis.call('GET', KEYS[k + 1])
+  local counters = fields(KEYS[k + 2], 4, 3 + items)
+  local shards = {}
+  for user = 1, users do shards[user] = redis.call('GET', KEYS[k + 2 + user]) end
+  answer[#answer + 1] = {mark, counters, shards}
+  k = k + 2 + users
+end
+return answer
+""")
+
+COMMIT = Script(
+    """#!lua
+-- KEYS log mark, landing, catalogue, then for each version: mark, items, feed, its users
+-- ARGV '1' when the log takes part, log mark before, mark after, id of the mark after, versions,
+--   rows, for each: id, count, that many fields and values
+--   catalogue fields, for each: field, value
+--   for each version: mark before, position before, touched, items, (field, value)..., users, (time to live, value)...
+-- Redis undoes nothing when a later command fails: everything is checked before anything is written.
+local a, k = 0, 3
+local function arg() a = a + 1; return ARGV[a] end
+local function key() k = k + 1; return KEYS[k] end
+local function list(n) local l = {}; for i = 1, n do l[i] = arg() end; return l end
+
+local function expect_type(name, wanted)
+  local found = redis.call('TYPE', name).ok
+  if found ~= 'none' and found ~= wanted then
+    error({err = 'WRONGTYPE ' .. name .. ' holds a ' .. found .. ', not a ' .. wanted})
+  end
+  return found
+end
+local function expect_mark(name, wanted)
+  expect_type(name, 'string')
+  local held = redis.call('GET', name) or ''
+  if held ~= wanted then
+    error({err = 'MARKMOVED ' .. name .. ' is "' .. held .. '", the chunk was folded on "' .. wanted .. '"'})
+  end
+end
+local function number_of(id) return tonumber(string.match(id, '^(%d+)')) end
+local function expect_below(name, first)
+  if expect_type(name, 'stream') == 'none' then return end
+  local info = redis.call('XINFO', 'STREAM', name)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' and number_of(info[i + 1]) >= number_of(first) then
+      error({err = 'LOGAHEAD ' .. name .. ' already reaches ' .. info[i + 1] .. ', the chunk starts at ' .. first})
+    end
+  end
+end
+
+local log_in, log_before, mark_after, last_id = arg() == '1', arg(), arg(), arg()
+local version_count = tonumber(arg())
+local rows, catalogue, versions = {}, {}, {}
+for i = 1, tonumber(arg()) do
+  local id = arg()
+  rows[i] = {id, list(tonumber(arg()))}
+end
+catalogue = list(2 * tonumber(arg()))
+for i = 1, version_count do
+  local v = {mark = key(), items = key(), feed = key(), before = arg(), position = arg(), touched = arg(), users = {}}
+  v.counters = list(2 * tonumber(arg()))
+  for j = 1, tonumber(arg()) do v.users[j] = {key(), tonumber(arg()), arg()} end
+  versions[i] = v
+end
+
+if log_in then
+  expect_mark(KEYS[1], log_before)
+  if #rows > 0 then expect_below(KEYS[2], rows[1][1]) end
+  expect_type(KEYS[3], 'hash')
+end
+for _, v in ipairs(versions) do
+  expect_mark(v.mark, v.before)
+  expect_type(v.items, 'hash')
+  expect_below(v.feed, last_id)
+  for _, user in ipairs(v.users) do expect_type(user[1], 'string') end
+end
+
+local function put(name, pairs_)
+  for i = 1, #pairs_, 2000 do
+    redis.call('HSET', name, unpack(pairs_, i, math.min(i + 1999, #pairs_)))
+  end
+end
+for _, v in ipairs(versions) do
+  for _, user in ipairs(v.users) do
+    if user[2] > 0 then redis.call('SET', user[1], user[3], 'PX', user[2]) else redis.call('SET', user[1], user[3]) end
+  end
+  put(v.items, v.counters)
+end
+if log_in then
+  put(KEYS[3], catalogue)
+  for _, row in ipairs(rows) do redis.call('XADD', KEYS[2], row[1], unpack(row[2])) end
+  redis.call('SET', KEYS[1], mark_after)
+end
+for _, v in ipairs(versions) do
+  redis.call('XADD', v.feed, 'MAXLEN', '~', __FEED_ENTRIES__, last_id, 'p', v.position, 'i', v.touched)
+  redis.call('SET', v.mark, mark_after)
+end
+return 'OK'
+""".replace("__FEED_ENTRIES__", str(FEED_ENTRIES))
+)
+
+POLL_FEED = Script("""#!lua flags=no-writes
+-- KEYS mark, feed, items, catalogue; ARGV the feed position held, the most entries to follow
+-- Answer: mark, reload, touched fields, their counters, their catalogue entries
+local mark = redis.call('GET', KEYS[1])
+local held = tonumber(ARGV[1])
+local position = 0
+if mark then position = tonumber(string.match(mark, '^(%d+)')) + 1 end
+if position == held then return {mark, 0, {}, {}, {}} end
+if position < held then return {mark, 1, {}, {}, {}} end
+local entries = redis.call('XRANGE', KEYS[2], '(' .. ARGV[1] .. '-0', '+', 'COUNT', ARGV[2] + 1)
+if #entries == 0 or #entries > tonumber(ARGV[2]) then return {mark, 1, {}, {}, {}} end
+local seen, touched = {}, {}
+for _, entry in ipairs(entries) do
+  local before, items = entry[2][2], entry[2][4]
+  if tonumber(before) > held then return {mark, 1, {}, {}, {}} end
+  held = tonumber(string.match(entry[1], '^(%d+)'))
+  for i = 1, #items, 8 do
+    local field = string.sub(items, i, i + 7)
+    if not seen[field] then seen[field] = true; touched[#touched + 1] = field end
+  end
+end
+if held ~= position then return {mark, 1, {}, {}, {}} end
+local counters, products = {}, {}
+for i = 1, #touched, 2000 do
+  local last = math.min(i + 1999, #touched)
+  for _, value in ipairs(redis.call('HMGET', KEYS[3], unpack(touched, i, last))) do counters[#counters + 1] = value end
+  for _, value in ipairs(redis.call('HMGET', KEYS[4], unpack(touched, i, last))) do products[#products + 1] = value end
+end
+return {mark, 0, touched, counters, products}
+""")
+
+APPEND = Script("""#!lua
+-- KEYS log, clock; ARGV bodies. Answer: the first sequence and the broker's instant.
+local position = 0
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then position = tonumber(string.match(info[i + 1], '^(%d+)')) end
+  end
+end
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local at = string.format('%.0f', math.max(now, tonumber(redis.call('GET', KEYS[2]) or '0')))
+for i, body in ipairs(ARGV) do
+  redis.call('XADD', KEYS[1], string.format('%.0f-0', position + i), 'e', at, 'b', body)
+end
+redis.call('SET', KEYS[2], at)
+return {string.format('%.0f', position), at}
+""")
+
+SET_ALLOCATION = Script("""#!lua
+-- KEYS allocation; ARGV its version, the document
+local held = redis.call('GET', KEYS[1])
+local version = 0
+if held then version = cjson.decode(held).version end
+if tonumber(ARGV[1]) ~= version + 1 then
+  return redis.error_reply('MARKMOVED the allocation has version ' .. string.format('%.0f', version))
+end
+redis.call('SET', KEYS[1], ARGV[2])
+return 'OK'
+""")
