@@ -1,0 +1,1 @@
+"""The nightly deployable: one module a stage."""

@@ -1,0 +1,1 @@
+"""Models the night trains and exports, one a file."""

@@ -1,0 +1,1 @@
+"""Scoring and ordering of the candidates of one request."""
