@@ -1,0 +1,68 @@
+"""Lists of the strongest neighbours of each item, cut from dense or sparse scores with a fair order of ties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourLists:
+    """For each row the neighbours' item indexes, int32 [rows, k] padded with -1, and their scores, float32 [rows, k].
+
+    Scores are positive and descend; padding scores 0.
+    """
+
+    indexes: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+def tie_ranks(item_count: int, seed: int) -> NDArray[np.int32]:
+    """A seeded permutation [item_count]: among equal scores the item of lower rank comes first.
+
+    Raw order must not decide: in many data sets ids grow with first appearance, so it leaks.
+    """
+    return np.random.default_rng(seed).permutation(item_count).astype(np.int32)
+
+
+def top_of_sparse(scores: sparse.csr_array, k: int, ties: NDArray[np.int32]) -> NeighbourLists:
+    """The k highest positive scores of each row of a sparse matrix [rows, items], equal ones by `ties` [items]."""
+    rows = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
+    return top_of_triples(rows, scores.indices, scores.data, row_count=scores.shape[0], k=k, ties=ties)
+
+
+def top_of_dense(scores: NDArray[np.float32], k: int, ties: NDArray[np.int32]) -> NeighbourLists:
+    """As `top_of_sparse`, of a dense matrix [rows, items]."""
+    wanted = scores > 0
+    if k < scores.shape[1]:
+        place = scores.shape[1] - k
+        wanted &= scores >= np.partition(scores, place, axis=1)[:, place : place + 1]
+    rows, columns = np.nonzero(wanted)
+    return top_of_triples(rows, columns, scores[rows, columns], row_count=scores.shape[0], k=k, ties=ties)
+
+
+def top_of_triples(
+    rows: NDArray[np.integer],
+    columns: NDArray[np.integer],
+    values: NDArray[np.floating],
+    *,
+    row_count: int,
+    k: int,
+    ties: NDArray[np.int32],
+) -> NeighbourLists:
+    """As `top_of_sparse`, of entries (row, column, value) in any order, each (row, column) at most once."""
+    positive = values > 0
+    rows, columns, values = rows[positive], columns[positive], values[positive].astype(np.float32)
+    order = np.lexsort((ties[columns], -values, rows))
+    rows, columns, values = rows[order], columns[order], values[order]
+    starts = np.searchsorted(rows, np.arange(row_count))
+    place = np.arange(len(rows)) - starts[rows]
+    kept = place < k
+    indexes = np.full((row_count, k), -1, dtype=np.int32)
+    scores = np.zeros((row_count, k), dtype=np.float32)
+    indexes[rows[kept], place[kept]] = columns[kept]
+    scores[rows[kept], place[kept]] = values[kept]
+    return NeighbourLists(indexes, scores)

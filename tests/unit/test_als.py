@@ -1,0 +1,100 @@
+"""ALS: the documented normal equations are those implicit solves; structure is found; seeds decide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from implicit.cpu.als import AlternatingLeastSquares
+from numpy.typing import NDArray
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from batch.interactions import CART, PURCHASE, REMOVE_FROM_CART, VIEW
+from batch.models.als import EventWeights, ItemFactors, fit_als, interaction_weights, net_weights
+from batch.models.similar_items import unit_rows
+
+DAY_MS = 24 * 3600 * 1000
+
+
+def two_tastes(seed: int = 0) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+    """40 users, 20 items: even users touch items 0..9, odd ones 10..18; item 19 nobody."""
+    generator = np.random.default_rng(seed)
+    user = np.repeat(np.arange(40, dtype=np.int32), 6)
+    item = (generator.integers(0, 9, len(user)) + 10 * (user % 2)).astype(np.int32)
+    return user, item, generator.uniform(0.5, 5, len(user)).astype(np.float32)
+
+
+def fit(seed: int = 3, alpha: float = 0.5) -> ItemFactors:
+    user, item, weight = two_tastes()
+    return fit_als(user, item, weight, 40, 20, factors=8, iterations=10, regularization=0.3, alpha=alpha, seed=seed)
+
+
+def test_the_documented_equations_give_implicits_user_factors() -> None:
+    user, item, weight = two_tastes()
+    fitted = fit(alpha=0.5)
+    weights = net_weights(user, item, weight, 40, 20)
+    confidence = sparse.csr_matrix((1 + 0.5 * weights.data, weights.indices, weights.indptr), shape=weights.shape)
+    with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(factors=8, regularization=0.3, alpha=1.0, num_threads=1)
+        model.item_factors = fitted.factors
+        solved = model.recalculate_user(np.arange(40), confidence)
+    for row in range(40):
+        stored = slice(weights.indptr[row], weights.indptr[row + 1])
+        touched = fitted.factors[weights.indices[stored]].astype(np.float64)
+        extra = fitted.alpha * weights.data[stored].astype(np.float64)
+        left = fitted.gram() + fitted.regularization * np.eye(8) + touched.T @ (extra[:, None] * touched)
+        expected = np.linalg.solve(left, touched.T @ (1 + extra))
+        assert solved[row] == pytest.approx(expected, abs=2e-4)
+
+
+def test_tastes_separate() -> None:
+    unit = unit_rows(fit().factors)
+    cosine = unit @ unit.T
+    inside = cosine[:9, :9][~np.eye(9, dtype=bool)].mean()
+    across = cosine[:9, 10:19].mean()
+    assert inside > across + 0.3
+
+
+def test_an_item_nobody_touched_has_no_direction() -> None:
+    assert np.abs(fit().factors[19]).max() < 1e-6
+
+
+def test_the_seed_decides_every_byte() -> None:
+    assert fit(seed=3).factors.tobytes() == fit(seed=3).factors.tobytes()
+    assert fit(seed=3).factors.tobytes() != fit(seed=4).factors.tobytes()
+    assert fit().factors.dtype == np.float32
+    assert fit().factors.shape == (20, 8)
+
+
+def test_numbering_items_anew_keeps_who_is_alike() -> None:
+    user, item, weight = two_tastes()
+    new_number = np.random.default_rng(9).permutation(20).astype(np.int32)
+    plain = fit().factors
+    moved = fit_als(
+        user, new_number[item], weight, 40, 20, factors=8, iterations=10, regularization=0.3, alpha=0.5, seed=3
+    ).factors[new_number]
+    groups = [unit_rows(each)[:19] @ unit_rows(each)[:19].T for each in (plain, moved)]
+    assert all(np.array_equal(np.argsort(-each[0])[:9] // 10, np.zeros(9)) for each in groups)
+
+
+def test_net_weights_add_up_and_drop_what_was_taken_back() -> None:
+    net = net_weights(
+        np.array([0, 0, 0, 1], dtype=np.int32),
+        np.array([1, 1, 2, 0], dtype=np.int32),
+        np.array([3, -3, 2, 1], dtype=np.float32),
+        2,
+        3,
+    )
+    assert net.toarray().tolist() == [[0, 0, 2], [1, 0, 0]]
+    assert net.nnz == 2
+
+
+def test_purchases_weigh_more_than_carts_more_than_views_and_all_fade() -> None:
+    codes = np.array([VIEW, CART, PURCHASE, REMOVE_FROM_CART], dtype=np.int8)
+    now_at = 1_000 * DAY_MS
+    fresh = interaction_weights(codes, np.full(4, now_at), now_at)
+    assert fresh.tolist() == [1, 3, 5, -3]
+    aged = interaction_weights(codes, np.full(4, now_at - 90 * DAY_MS), now_at, EventWeights(half_life_days=45))
+    assert aged == pytest.approx(fresh / 4)
+    ahead = interaction_weights(codes, np.full(4, now_at + DAY_MS), now_at)
+    assert ahead.tolist() == fresh.tolist()
