@@ -72,7 +72,11 @@ class Feature:
 
 SPANS: Final[Mapping[str, int]] = {"1h": HOUR_MS, "1d": DAY_MS, "7d": 7 * DAY_MS, "30d": 30 * DAY_MS}
 ACTIONS: Final = (EventType.VIEW, EventType.CART, EventType.PURCHASE)
-LISTS: Final[Mapping[EventType, LastK]] = {kind: LastK((kind,), 50) for kind in ACTIONS}
+LISTS: Final[Mapping[EventType, LastK]] = {
+    EventType.VIEW: LastK((EventType.VIEW,), 50),
+    EventType.CART: LastK((EventType.CART,), 50),
+    EventType.PURCHASE: LastK((EventType.PURCHASE,), 400),
+}
 LONG_AGO_HOURS: Final = 24.0 * 400
 
 FIRST_SEEN: Final = Earliest(ACTIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -180,12 +181,12 @@ class RequestView:
 
 
 def user_lists(
-    state: EntityState, rows_of: dict[int, int], kinds: dict[EventType, LastK]
+    state: EntityState, row_of: Mapping[int, int], kinds: Mapping[EventType, LastK]
 ) -> dict[EventType, tuple[Rows, Ints]]:
     """Resolve the item hashes of a user's lists to rows of an item table."""
     resolved: dict[EventType, tuple[Rows, Ints]] = {}
     for kind, aggregation in kinds.items():
         entries = state.lists[state.layout.slot[aggregation]]
-        rows = np.array([rows_of.get(item, -1) for _, _, item in entries], dtype=np.int64)
+        rows = np.array([row_of.get(item, -1) for _, _, item in entries], dtype=np.int64)
         resolved[kind] = (rows, np.array([at for at, _, _ in entries], dtype=np.int64))
     return resolved

@@ -1,0 +1,1 @@
+"""Retrieval: small candidate sources, each a pure function of a query, and their union."""

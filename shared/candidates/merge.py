@@ -1,0 +1,57 @@
+"""The union of all sources: one candidate set with who carried what, where and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from shared.candidates.query import Indexes, Query, Ranked
+from shared.features.definitions import Retrieval
+from shared.features.views import RetrievalBlock
+
+LIMITS: Final[Mapping[Retrieval, int]] = {
+    Retrieval.ALS: 100,
+    Retrieval.COOCCURRENCE: 100,
+    Retrieval.SIMILAR: 80,
+    Retrieval.BOUGHT_TOGETHER: 40,
+    Retrieval.REPEAT: 80,
+    Retrieval.CATEGORY: 60,
+    Retrieval.POPULAR: 60,
+    Retrieval.ARRIVALS: 30,
+}
+MINIMUM: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateSet:
+    """n candidates, ascending: int32[n] indexes, what each source said, int32[n, S] the seed behind it (-1: none)."""
+
+    indexes: Indexes
+    retrieval: RetrievalBlock
+    via: Indexes
+
+
+def merge(lists: Mapping[Retrieval, Ranked], query: Query, minimum: int = MINIMUM) -> CandidateSet:
+    """Unite the lists; too small a union is filled from the most popular eligible items (which no source carries)."""
+    union = np.unique(np.concatenate([ranked.indexes for ranked in lists.values()]))
+    if len(union) < minimum:
+        order = query.trends.order
+        popular = order[query.eligible[order]][: minimum + len(union)]
+        fill = popular[~np.isin(popular, union)][: minimum - len(union)]
+        union = np.union1d(union, fill)
+    union = union.astype(np.int32)
+    ranks = np.zeros((len(union), len(Retrieval)), dtype=np.int16)
+    scores = np.zeros((len(union), len(Retrieval)), dtype=np.float32)
+    via = np.full((len(union), len(Retrieval)), -1, dtype=np.int32)
+    for column, name in enumerate(Retrieval):
+        ranked = lists.get(name)
+        if ranked is None or not len(ranked.indexes):
+            continue
+        rows = np.searchsorted(union, ranked.indexes)
+        ranks[rows, column] = np.arange(1, len(rows) + 1)
+        scores[rows, column] = ranked.scores / ranked.scores[0]
+        via[rows, column] = ranked.via
+    return CandidateSet(union, RetrievalBlock(ranks, scores), via)

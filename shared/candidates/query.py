@@ -1,0 +1,123 @@
+"""What a candidate source may look at, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.candidates.trends import Trends
+from shared.features.definitions import Retrieval
+from shared.features.views import UserView
+
+Indexes = NDArray[np.int32]
+Scores = NDArray[np.float32]
+
+MAX_SEEDS = 20
+
+
+class ListKind(StrEnum):
+    """The nightly per-item neighbour lists."""
+
+    COOCCURRENCE = "cooccurrence"
+    SIMILAR = "similar"
+    BOUGHT_TOGETHER = "bought_together"
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Neighbour lists of m seeds: int32[m, k] item indexes (-1 pads) and float32[m, k] scores, best first."""
+
+    indexes: Indexes
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A user's recent distinct items in a release's index, newest first; arrays of length m.
+
+    `weights` are those of the strongest action on each item, `at` the newest action's instant (epoch ms) and
+    `counts` how many listed actions touch it.
+    """
+
+    indexes: Indexes
+    weights: NDArray[np.float64]
+    at: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request as retrieval sees it.
+
+    The first `MAX_SEEDS` items of the history, after `context_item` if there is one, are `seeds`, and
+    `neighbours` holds their lists.
+    """
+
+    user: UserView
+    history: History
+    seeds: Indexes
+    seed_weights: NDArray[np.float64]
+    neighbours: Mapping[ListKind, Neighbours]
+    trends: Trends
+    as_of: int
+    eligible: NDArray[np.bool_]
+    """bool[n_items]: may be shown to this user now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A source's list, best first: int32[k] indexes, float32[k] scores above 0, and the seed behind each (-1: none)."""
+
+    indexes: Indexes
+    scores: Scores
+    via: Indexes
+
+    @classmethod
+    def top(cls, indexes: Indexes, scores: NDArray[np.floating], limit: int, via: Indexes | None = None) -> Ranked:
+        """The `limit` best by score, ties by index."""
+        if len(indexes) > limit:
+            kept = scores >= np.partition(scores, -limit)[-limit]
+            indexes, scores = indexes[kept], scores[kept]
+            via = None if via is None else via[kept]
+        order = np.lexsort((indexes, -scores))[:limit]
+        indexes = indexes[order].astype(np.int32)
+        chosen = np.full(len(indexes), -1, np.int32) if via is None else via[order].astype(np.int32)
+        return cls(indexes, scores[order].astype(np.float32), chosen)
+
+    @classmethod
+    def none(cls) -> Ranked:
+        """The empty list."""
+        return cls(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int32))
+
+
+class CandidateSource(Protocol):
+    """A retrieval method. `retrieve` is pure: equal queries, equal lists; it returns only eligible items."""
+
+    @property
+    def name(self) -> Retrieval:
+        """Which column of the retrieval block is its own."""
+        ...
+
+    def retrieve(self, query: Query, limit: int) -> Ranked:
+        """At most `limit` items, best first."""
+        ...
+
+
+def history_of(user: UserView, index_of_row: NDArray[np.int32]) -> History:
+    """The user's distinct items that the release knows; `index_of_row` maps table rows to its index (-1: unknown)."""
+    actions = user.actions
+    known = actions.rows >= 0
+    indexes = np.full(len(actions.rows), -1, np.int32)
+    indexes[known] = index_of_row[actions.rows[known]]
+    kept = indexes >= 0
+    indexes, weights, at = indexes[kept], actions.weights[kept], actions.at[kept]
+    distinct, first, inverse, counts = np.unique(indexes, return_index=True, return_inverse=True, return_counts=True)
+    strongest = np.zeros(len(distinct))
+    np.maximum.at(strongest, inverse, weights)
+    order = np.argsort(first, kind="stable")
+    return History(distinct[order], strongest[order], at[first[order]], counts[order])

@@ -1,0 +1,59 @@
+"""What is popular now: recency-weighted, by category, from the same counters that features read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.features.aggregations import decay
+from shared.features.definitions import decayed
+from shared.features.items import ItemTable
+from shared.features.state import EMPTY_AT
+from shared.features.views import ACTION_WEIGHT, Rows
+
+TREND_SPAN: Final = "7d"
+
+
+@dataclass(frozen=True)
+class Trends:
+    """Popularity of n_items at the newest folded instant.
+
+    One half-life for all makes the order independent of when it is read: every score decays by the same factor.
+    """
+
+    scores: NDArray[np.float64]
+    category: NDArray[np.int64]
+    arrived_at: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, table: ItemTable, rows: Rows) -> Trends:
+        """From the table's counters for these rows (a release's items in index order)."""
+        counters = table.counters
+        slots = [counters.layout.slot[decayed(kind, TREND_SPAN)] for kind in ACTION_WEIGHT]
+        newest_at = counters.newest_at[rows]
+        elapsed = np.where(newest_at == EMPTY_AT, 0, table.newest_at - np.maximum(newest_at, 0))
+        half_lives = counters.layout.half_lives_ms[slots]
+        values = decay(counters.decayed[np.ix_(rows, slots)], elapsed[:, None].astype(np.float64), half_lives)
+        return cls(values @ np.array(list(ACTION_WEIGHT.values())), table.category[rows], table.arrived_at[rows])
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """All indexes, most popular first."""
+        return np.argsort(-self.scores, kind="stable")
+
+    @cached_property
+    def by_category(self) -> dict[int, NDArray[np.int64]]:
+        """Indexes of each category code, most popular first."""
+        codes = self.category[self.order]
+        grouped = np.argsort(codes, kind="stable")
+        values, starts = np.unique(codes[grouped], return_index=True)
+        return dict(zip(values.tolist(), np.split(self.order[grouped], starts[1:]), strict=True))
+
+    @cached_property
+    def newest(self) -> NDArray[np.int64]:
+        """All indexes, newest arrival first."""
+        return np.argsort(-self.arrived_at, kind="stable")

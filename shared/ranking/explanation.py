@@ -1,0 +1,52 @@
+"""The sentences that tell a shopper why: one template a source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.features.definitions import Retrieval
+
+TEMPLATES: Final[Mapping[Retrieval, str]] = {
+    Retrieval.ALS: "because shoppers with your taste like it",
+    Retrieval.COOCCURRENCE: "because others went on to this after {seed}",
+    Retrieval.SIMILAR: "because you viewed {seed}",
+    Retrieval.BOUGHT_TOGETHER: "often bought together with {seed}",
+    Retrieval.REPEAT: "because you looked at it before",
+    Retrieval.CATEGORY: "popular in {category}, which you like",
+    Retrieval.POPULAR: "popular right now",
+    Retrieval.ARRIVALS: "new in the shop",
+}
+FILLER: Final = "popular in this shop"
+EXPLORED: Final = "new: we would like to know what you think of it"
+
+PERSONAL_FIRST: Final = (
+    Retrieval.SIMILAR,
+    Retrieval.COOCCURRENCE,
+    Retrieval.BOUGHT_TOGETHER,
+    Retrieval.REPEAT,
+    Retrieval.ALS,
+    Retrieval.CATEGORY,
+    Retrieval.ARRIVALS,
+    Retrieval.POPULAR,
+)
+_COLUMN: Final = {name: column for column, name in enumerate(Retrieval)}
+
+
+def carrying_source(ranks: NDArray[np.int16]) -> Retrieval | None:
+    """The source that speaks for a candidate: the best rank (int16[S], 0: not carried), the more personal on a tie."""
+    carried = [name for name in PERSONAL_FIRST if ranks[_COLUMN[name]] > 0]
+    return min(carried, key=lambda name: int(ranks[_COLUMN[name]]), default=None)
+
+
+def reason(source: Retrieval | None, seed_title: str | None, category: str) -> str:
+    """The sentence; a template whose seed is not known falls back to the general one."""
+    if source is None:
+        return FILLER
+    template = TEMPLATES[source]
+    if "{seed}" in template and not seed_title:
+        return TEMPLATES[Retrieval.ALS]
+    return template.format(seed=seed_title, category=category or "a category")

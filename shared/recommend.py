@@ -1,0 +1,222 @@
+"""Candidates -> features -> rank -> rules: the request path as one readable function, used by training as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.candidates.als import AlsSource, ItemFactors
+from shared.candidates.arrivals import ArrivalsSource
+from shared.candidates.bought_together import BoughtTogetherSource
+from shared.candidates.category import CategorySource
+from shared.candidates.cooccurrence import CooccurrenceSource
+from shared.candidates.merge import LIMITS, CandidateSet, merge
+from shared.candidates.popular import PopularSource
+from shared.candidates.query import (
+    MAX_SEEDS,
+    CandidateSource,
+    Indexes,
+    ListKind,
+    Neighbours,
+    Query,
+    Ranked,
+    history_of,
+)
+from shared.candidates.repeat import RepeatSource
+from shared.candidates.similar import SimilarSource
+from shared.candidates.trends import Trends
+from shared.events import ItemId, Preferences, id_hash
+from shared.features.definitions import LISTS, Retrieval
+from shared.features.items import ItemTable
+from shared.features.state import EntityState
+from shared.features.vector import Matrix, assemble
+from shared.features.views import PairView, RequestView, Rows, UserView, user_lists
+from shared.ranking.exploration import explore
+from shared.ranking.rules import Eligibility, diversify, eligibility
+
+SEED_DECAY: Final = 0.85
+CONTEXT_WEIGHT: Final = 8.0
+"""The page's own item against a view (1), a cart (3) and a purchase (5)."""
+
+
+class Scorer(Protocol):
+    """A ranker: float32[n, F] features to float32[n] scores, higher is better."""
+
+    def score(self, features: Matrix) -> NDArray[np.float32]:
+        """Raises SchemaMismatch when F is not what it was trained on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a release brings to a page: its sources, its ranker and the shop's settings."""
+
+    release_id: str
+    sources: Mapping[Retrieval, CandidateSource]
+    scorer: Scorer
+    time_zone: ZoneInfo
+    bought_window_days: int
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A release's items as they stand now: int64[n_items] table rows, back again, and what is popular."""
+
+    table: ItemTable
+    rows: Rows
+    index_of_row: NDArray[np.int32]
+    trends: Trends
+    version: int
+
+    @classmethod
+    def of(cls, table: ItemTable, rows: Rows) -> Shelf:
+        """Take stock; to be made anew when the table's version moves."""
+        index_of_row = np.full(len(table), -1, np.int32)
+        index_of_row[rows] = np.arange(len(rows), dtype=np.int32)
+        return cls(table, rows, index_of_row, Trends.of(table, rows), table.version)
+
+
+@dataclass(frozen=True)
+class Shopper:
+    """Who asks: her merged state and what she asked for."""
+
+    state: EntityState
+    preferences: Preferences | None = None
+
+
+@dataclass(frozen=True)
+class PageRequest:
+    """What is asked: `as_of` in epoch ms, taken after the state was read; items by table row."""
+
+    as_of: int
+    limit: int = 20
+    category: str | None = None
+    context_row: int | None = None
+    excluded_rows: frozenset[int] = frozenset()
+    exploration: float = 0.0
+    recommendation_id: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A query without its neighbour lists: the caller fetches those of `seeds` and goes on with `retrieve`."""
+
+    user: UserView
+    query: Query
+    rules: Eligibility
+    as_of: int
+
+    @property
+    def seeds(self) -> Indexes:
+        """int32[m] item indexes whose neighbour lists are wanted."""
+        return self.query.seeds
+
+
+@dataclass(frozen=True)
+class Page:
+    """The answer: positions into the candidate set, best first, with the matrix the ranker read."""
+
+    candidates: CandidateSet
+    features: Matrix
+    scores: NDArray[np.float32]
+    positions: NDArray[np.int64]
+    propensities: NDArray[np.float64]
+    explored_slot: int | None
+    removed: dict[str, int]
+
+    @property
+    def indexes(self) -> Indexes:
+        """int32[length] item indexes shown."""
+        return self.candidates.indexes[self.positions]
+
+
+def default_sources(factors: ItemFactors) -> dict[Retrieval, CandidateSource]:
+    """Every source that serves, by name."""
+    sources: tuple[CandidateSource, ...] = (
+        AlsSource(factors),
+        CooccurrenceSource(),
+        SimilarSource(),
+        BoughtTogetherSource(),
+        RepeatSource(),
+        CategorySource(),
+        PopularSource(),
+        ArrivalsSource(),
+    )
+    return {source.name: source for source in sources}
+
+
+def prepare(shelf: Shelf, model: Model, shopper: Shopper, request: PageRequest) -> Prepared:
+    """Resolve the shopper's state against the shelf and decide what may be shown and which lists are wanted."""
+    table = shelf.table
+    user = UserView(shopper.state, request.as_of, user_lists(shopper.state, table.row_of, LISTS))
+    history = history_of(user, shelf.index_of_row)
+    rules = eligibility(
+        table,
+        shelf.rows,
+        user,
+        excluded=request.excluded_rows,
+        category=request.category,
+        bought_window_days=model.bought_window_days,
+        preferences=shopper.preferences,
+    )
+    seeds = history.indexes[:MAX_SEEDS]
+    weights = history.weights[:MAX_SEEDS] * SEED_DECAY ** np.arange(len(seeds))
+    if request.context_row is not None and request.context_row < len(shelf.index_of_row):
+        context = shelf.index_of_row[request.context_row]
+        if context >= 0:
+            others = seeds != context
+            seeds = np.concatenate([[context], seeds[others]]).astype(np.int32)
+            weights = np.concatenate([[CONTEXT_WEIGHT], weights[others]])
+    query = Query(user, history, seeds, weights, {}, shelf.trends, user.as_of, rules.allowed)
+    return Prepared(user, query, rules, request.as_of)
+
+
+def retrieve(
+    prepared: Prepared,
+    model: Model,
+    neighbours: Mapping[ListKind, Neighbours],
+    nightly: Mapping[Retrieval, Ranked] | None = None,
+) -> CandidateSet:
+    """Ask every source and unite; `nightly` lists that still hold stand in for their sources."""
+    query = replace(prepared.query, neighbours=neighbours)
+    known = nightly or {}
+    lists = {
+        name: known[name] if name in known else source.retrieve(query, LIMITS[name])
+        for name, source in model.sources.items()
+    }
+    return merge(lists, query)
+
+
+def vectorize(shelf: Shelf, model: Model, prepared: Prepared, candidates: CandidateSet) -> Matrix:
+    """float32[n, F] for the candidates, through the one feature definition."""
+    table, as_of = shelf.table, prepared.as_of
+    block = table.block(shelf.rows[candidates.indexes], as_of)
+    pair = PairView(prepared.user, block, table.category, table.brand)
+    return assemble(pair, candidates.retrieval, RequestView(as_of, model.time_zone))
+
+
+def rank(shelf: Shelf, model: Model, prepared: Prepared, candidates: CandidateSet, request: PageRequest) -> Page:
+    """Score the candidates, keep variety, and give a slot to exploration."""
+    features = vectorize(shelf, model, prepared, candidates)
+    scores = model.scorer.score(features)
+    order = np.lexsort((candidates.indexes, -scores))
+    positions = diversify(order, shelf.trends.category[candidates.indexes], request.limit)
+    propensities = np.ones(len(positions))
+    arrivals = np.flatnonzero(candidates.retrieval.ranks[:, list(Retrieval).index(Retrieval.ARRIVALS)] > 0)
+    unseen = np.setdiff1d(arrivals, positions)
+    placement = explore(request.recommendation_id, unseen, len(positions), request.exploration)
+    if placement is not None:
+        positions[placement.slot] = placement.position
+        propensities[placement.slot] = placement.propensity
+    explored_slot = None if placement is None else placement.slot
+    return Page(candidates, features, scores, positions, propensities, explored_slot, prepared.rules.removed)
+
+
+def item_rows(table: ItemTable, item_ids: Sequence[ItemId]) -> Rows:
+    """int64[len(item_ids)] rows of a release's items; an item the table has not met yet gets one."""
+    return np.array([table.row(id_hash(item_id)) for item_id in item_ids], dtype=np.int64)
