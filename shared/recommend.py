@@ -30,10 +30,10 @@ from shared.candidates.query import (
 from shared.candidates.repeat import RepeatSource
 from shared.candidates.similar import SimilarSource
 from shared.candidates.trends import Trends
-from shared.events import ItemId, Preferences, id_hash
+from shared.events import ItemId, id_hash
 from shared.features.definitions import LISTS, Retrieval
 from shared.features.items import ItemTable
-from shared.features.state import EntityState
+from shared.features.shard import Shopper
 from shared.features.vector import Matrix, assemble
 from shared.features.views import PairView, RequestView, Rows, UserView, user_lists
 from shared.ranking.exploration import explore
@@ -79,14 +79,6 @@ class Shelf:
         index_of_row = np.full(len(table), -1, np.int32)
         index_of_row[rows] = np.arange(len(rows), dtype=np.int32)
         return cls(table, rows, index_of_row, Trends.of(table, rows), table.version)
-
-
-@dataclass(frozen=True)
-class Shopper:
-    """Who asks: her merged state and what she asked for."""
-
-    state: EntityState
-    preferences: Preferences | None = None
 
 
 @dataclass(frozen=True)

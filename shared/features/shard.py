@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -60,13 +61,6 @@ class UserShard:
         """A user this partition never heard of."""
         return cls(EntityState.empty(USER_LAYOUT))
 
-    @property
-    def preferences(self) -> Preferences | None:
-        """What the shopper asked for, if she ever did."""
-        if self.preferences_version is None:
-            return None
-        return msgspec.convert(self.preferences_version[2], Preferences)
-
     def encode(self) -> bytes:
         """Header, ring, preferences (MessagePack), state."""
         preferences = _ENCODER.encode(self.preferences_version) if self.preferences_version else b""
@@ -94,6 +88,27 @@ class UserShard:
         except (struct.error, ValueError, msgspec.DecodeError) as error:
             raise CorruptRecord(f"a user shard of {len(data)} bytes cannot be read: {error}") from error
         return cls(state, AcceptedIds(ring), sequence, enqueued_at, version)
+
+
+@dataclass(frozen=True, slots=True)
+class Shopper:
+    """A user as she stands: the merge of her shards, and what she asked for."""
+
+    state: EntityState
+    preferences: Preferences | None = None
+
+
+def merge_shards(shards: Iterable[UserShard], as_of: int) -> Shopper:
+    """The user whom these shards describe at `as_of` (epoch ms); behaviour idle for 400 days has expired."""
+    state = EntityState.empty(USER_LAYOUT)
+    newest: FieldVersion | None = None
+    for shard in shards:
+        if not shard.state.expired(as_of):
+            state = state.merge(shard.state)
+        version = shard.preferences_version
+        if version is not None and (newest is None or version[:2] > newest[:2]):
+            newest = version
+    return Shopper(state, None if newest is None else msgspec.convert(newest[2], Preferences))
 
 
 _ENCODER = msgspec.msgpack.Encoder()
