@@ -123,7 +123,8 @@ def export_ranker(booster: lgb.Booster, feature_names: Sequence[str]) -> bytes:
 
     Input "features" float32 [None, F], output "score" float32 [None, 1]; the feature names stand in the model's
     metadata under "feature_names" as a JSON list. Every split decides as LightGBM's for every float32 value, NaN and
-    infinities included; leaf values are float32. Raises ``UnsupportedRankerError`` for categorical splits,
+    infinities included; leaves and their sums are float32, so that labels of a regression should be of unit scale
+    (the gate refuses sums that lose too much). Raises ``UnsupportedRankerError`` for categorical splits,
     ``zero_as_missing``, linear trees, averaged (rf) or multi-output models and objectives with a link function, and
     ``SchemaMismatch`` if the names are not those the model was trained on.
     """

@@ -253,6 +253,16 @@ def test_gate_fails_on_a_score_that_is_off_everywhere() -> None:
         check_export(booster, model.SerializeToString(), rows)
 
 
+def test_gate_fails_where_float32_sums_lose_too_much() -> None:
+    """Labels in the thousands around a score of zero: the leaves cancel, and float32 keeps too few digits of them."""
+    rng = np.random.default_rng(7)
+    features = continuous(rng, ROWS)
+    data = lgb.Dataset(features, 1e4 * features.sum(axis=1), feature_name=NAMES)
+    booster = lgb.train(QUIET | {"objective": "regression"}, data, 100)
+    with pytest.raises(ExportGateError):
+        check_export(booster, export_ranker(booster, NAMES), features)
+
+
 def test_constant_score_is_misordered() -> None:
     booster = train(continuous, 10)
     model = onnx.load_from_string(export_ranker(booster, NAMES))
