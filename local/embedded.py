@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
@@ -219,9 +219,8 @@ class EmbeddedServer:
 
 def _serves(client: Redis, folder: Path) -> bool:
     """Guards against a link or socket that leads to the server of another folder."""
-    answer = client.config_get("dir")
-    held = answer.get("dir", answer.get(b"dir", "")) if isinstance(answer, dict) else ""
-    path = Path(os.fsdecode(held))
+    answer: Any = client.config_get("dir")
+    path = Path(os.fsdecode(answer["dir"] if "dir" in answer else answer[b"dir"]))
     if path.resolve() != folder:
         raise ConfigurationError(f"the server at the socket of {folder} serves {path}")
     return True

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
 
-from shared.adapters.redis_scripts import Argument
+from shared.adapters.redis_connection import Argument
 from shared.ports import LandingRow, Mark, Verdict
 
 _LETTERS = {Verdict.ACCEPTED: "a", Verdict.DUPLICATE: "d", Verdict.DEAD: "x", Verdict.SKIPPED: "s"}
@@ -50,9 +49,8 @@ def row_arguments(row: LandingRow) -> list[Argument]:
     return [stream_id(last_of(row)), len(fields), *fields]
 
 
-def decode_row(source: str, partition: int, entry_id: bytes, flat: Sequence[Any]) -> LandingRow:
+def decode_row(source: str, partition: int, entry_id: bytes, fields: Mapping[bytes, bytes]) -> LandingRow:
     """The inverse of `row_arguments`, from one stream entry's fields."""
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
     last = sequence_of(entry_id)
     first = fields.get(b"f")
     reason = fields.get(b"r")

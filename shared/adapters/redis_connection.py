@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from shared.errors import ConfigurationError
+
+Argument = bytes | str | int
+"""What a command is made of."""
 
 SCHEMES = ("unix://", "redis://", "rediss://")
 
@@ -40,10 +45,19 @@ def connect(url: str, *, timeout_ms: int = 1000, connect_timeout_ms: int = 500) 
         raise ConfigurationError(f"the Redis address cannot be read: {error}") from error
 
 
+def send_pipelined(
+    client: Redis, commands: Iterable[tuple[Argument, ...]], *, raise_on_error: bool = True
+) -> list[Any]:
+    """Send commands (name, arguments...) in one trip, not as a transaction, and return the answers in order."""
+    pipeline: Any = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    answers: list[Any] = pipeline.execute(raise_on_error=raise_on_error)
+    return answers
+
+
 def eviction_policy(client: Redis) -> str | None:
-    """The server's maxmemory-policy, or None when it does not tell (a managed Redis may refuse CONFIG)."""
-    try:
-        answer = client.info("memory")
-    except RedisError:
-        return None
-    return answer.get("maxmemory_policy") if isinstance(answer, dict) else None
+    """The server's maxmemory-policy, which must be noeviction; None when it does not tell. Raises RedisError."""
+    answer: Any = client.info("memory")
+    policy: str | None = answer.get("maxmemory_policy")
+    return policy

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from shared.adapters.keys import PartitionKeys
 from shared.adapters.landing_codec import sequence_of, stream_id
+from shared.adapters.redis_connection import Argument, send_pipelined
 from shared.adapters.redis_scripts import APPEND
 from shared.errors import BrokerUnavailable
 from shared.events import partition_of
@@ -39,13 +40,13 @@ class RedisEventLog:
         groups: dict[int, list[int]] = defaultdict(list)
         for index, (key, _) in enumerate(events):
             groups[partition_of(key, self._partition_count)].append(index)
-        pipeline = self._client.pipeline(transaction=False)
+        commands: list[tuple[Argument, ...]] = []
         for partition, indexes in groups.items():
             keys = PartitionKeys(self._source, partition)
             bodies = [events[index][1] for index in indexes]
-            pipeline.execute_command("EVAL", APPEND.text, 2, keys.broker_log, keys.broker_clock, *bodies)
+            commands.append(("EVAL", APPEND.text, 2, keys.broker_log, keys.broker_clock, *bodies))
         with _broker_errors():
-            answers: list[Any] = pipeline.execute(raise_on_error=False)
+            answers = send_pipelined(self._client, commands, raise_on_error=False)
         appended: list[Appended | None] = [None] * len(events)
         for (partition, indexes), answer in zip(groups.items(), answers, strict=True):
             if isinstance(answer, Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,8 @@ from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from shared.adapters.keys import ALLOCATION, RELEASE_BUCKET_SIZE, release_bucket, release_meta
-from shared.adapters.redis_scripts import SET_ALLOCATION, Argument
+from shared.adapters.redis_connection import Argument, send_pipelined
+from shared.adapters.redis_scripts import SET_ALLOCATION
 from shared.errors import InfrastructureFault, MarkMoved
 from shared.ports import Allocation
 
@@ -98,7 +99,7 @@ class RedisReleaseStore:
         """Undo `retire` while the lists still stand. Raises InfrastructureFault."""
         self._each_key(release_id, lambda name: ("PERSIST", name))
 
-    def _each_key(self, release_id: str, command: Any) -> None:  # noqa: ANN401 - a function from key to command
+    def _each_key(self, release_id: str, command: Callable[[str], tuple[Argument, ...]]) -> None:
         with _release_errors():
             meta: Any = self._client.hgetall(release_meta(release_id))
         if not meta:
@@ -114,11 +115,8 @@ class RedisReleaseStore:
         return self._send(commands) if commands else []
 
     def _send(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
         with _release_errors():
-            return pipeline.execute()
+            return send_pipelined(self._client, commands)
 
 
 def nightly_command(release_id: str, user_buckets: int, user: bytes) -> tuple[Argument, ...]:

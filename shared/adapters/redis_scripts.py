@@ -10,8 +10,7 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 from shared.adapters.keys import FEED_ENTRIES
-
-Argument = bytes | str | int
+from shared.adapters.redis_connection import Argument
 
 
 class Script:

@@ -10,7 +10,8 @@ from redis import Redis
 
 from shared.adapters.keys import PartitionKeys, item_hash_of, user_key
 from shared.adapters.landing_codec import decode_mark
-from shared.adapters.redis_scripts import POLL_FEED, Argument
+from shared.adapters.redis_connection import Argument, send_pipelined
+from shared.adapters.redis_scripts import POLL_FEED
 from shared.adapters.redis_state import state_errors
 from shared.errors import StateUnavailable
 from shared.events import EventSource
@@ -81,13 +82,11 @@ class RedisShardReader:
         """
         user = user_key(user_id, self._secret)
         places = [(source.name, partition) for source in sources for partition in source.partitions_of(user_id)]
-        pipeline = self._client.pipeline(transaction=False)
-        for source, partition in places:
-            pipeline.get(PartitionKeys(source, partition).user(self._version, user))
-        for command in extra:
-            pipeline.execute_command(*command)
+        commands: list[tuple[Argument, ...]] = [
+            ("GET", PartitionKeys(source, partition).user(self._version, user)) for source, partition in places
+        ]
         with state_errors():
-            answers = pipeline.execute()
+            answers = send_pipelined(self._client, [*commands, *extra])
         shards = [UserShardRead(*place, shard) for place, shard in zip(places, answers, strict=False)]
         return UserRead(shards, answers[len(places) :])
 
@@ -123,7 +122,8 @@ class RedisShardReader:
         keys = PartitionKeys(source, partition)
         for _ in range(_SNAPSHOT_TRIES):
             with state_errors():
-                start = _position(decode_mark(self._client.get(keys.mark(self._version))))
+                mark: Any = self._client.get(keys.mark(self._version))
+                start = _position(decode_mark(mark))
                 counters = dict(self._scan(keys.items(self._version)))
                 entries = dict(self._scan(keys.catalogue))
             changes = self.poll_feed(source, partition, start)

@@ -11,7 +11,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from shared.adapters.keys import USER_SHARD_TTL_MS, PartitionKeys, item_field, user_key
 from shared.adapters.landing_codec import decode_mark, decode_row, encode_mark, row_arguments, stream_id
-from shared.adapters.redis_scripts import COMMIT, READ, Argument
+from shared.adapters.redis_connection import Argument, send_pipelined
+from shared.adapters.redis_scripts import COMMIT, READ
 from shared.errors import MarkMoved, StateUnavailable
 from shared.ports import (
     LandingRow,
@@ -126,8 +127,8 @@ class RedisStateStore:
 
     def _range(self, source: str, partition: int, key: str, start: str, limit: int) -> list[LandingRow]:
         with state_errors():
-            entries: Any = self._client.execute_command("XRANGE", key, start, "+", "COUNT", limit)
-        return [decode_row(source, partition, entry_id, _flat(fields)) for entry_id, fields in entries]
+            entries: Any = self._client.xrange(key, min=start, count=limit)
+        return [decode_row(source, partition, entry_id, fields) for entry_id, fields in entries]
 
     def marks(self, source: str, partition: int, version: str) -> tuple[Mark | None, Mark | None]:
         """The log's mark and the version's."""
@@ -168,10 +169,7 @@ class RedisStateStore:
             commands += [("HSET", keys.catalogue, item_field(item), data) for item, data in (products or {}).items()]
         for start in range(0, len(commands), LOAD_BATCH):
             with state_errors():
-                pipeline = self._client.pipeline(transaction=False)
-                for command in commands[start : start + LOAD_BATCH]:
-                    pipeline.execute_command(*command)
-                pipeline.execute()
+                send_pipelined(self._client, commands[start : start + LOAD_BATCH])
 
     def finish_load(self, source: str, partition: int, version: str, mark: Mark) -> None:
         """Say that everything up to `mark` is loaded: the version's mark, and the log's where it has none.
@@ -205,7 +203,3 @@ def _version_arguments(write: VersionWrite) -> list[Argument]:
 
 def _flat_fields(values: Mapping[int, bytes]) -> list[Argument]:
     return [part for item, data in values.items() for part in (item_field(item), data)]
-
-
-def _flat(fields: Any) -> Sequence[Any]:  # noqa: ANN401 - redis-py gives a dict or a flat list, by its version
-    return [part for pair in fields.items() for part in pair] if isinstance(fields, dict) else fields

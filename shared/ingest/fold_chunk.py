@@ -1,0 +1,201 @@
+"""Folding one chunk in memory: verdicts, shards and catalogue entries, ready for one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shared.catalog import CatalogEntry, decode_entry
+from shared.errors import InvalidEvent, RecommndrError
+from shared.events import BEHAVIOUR, FUTURE_LIMIT_MS, Event, EventType, decode_event, id_hash
+from shared.ingest.chunks import end_of
+from shared.ports import (
+    LandingRow,
+    LogRecord,
+    LogWrite,
+    Mark,
+    PartitionCommit,
+    PartitionState,
+    Touched,
+    UserWrite,
+    Verdict,
+    VersionShards,
+    VersionWrite,
+)
+
+FOLD_FAILED = "fold failed: "
+"""How the reason of a row begins that is dead because its fold raised."""
+
+_LONGEST_REASON = 500
+
+
+class FoldFailed(RecommndrError):
+    """The fold of a chunk raised: an event in it, or the code, is at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateVersion[User, Item]:
+    """One state version's fold, as plain functions, so that several can be folded side by side.
+
+    `decode_*` take the stored bytes, None for an absent shard; `fold_user` says False for a duplicate event id;
+    `user_expires` says whether a shard may vanish when its user is idle.
+    """
+
+    name: str
+    decode_user: Callable[[bytes | None], User]
+    encode_user: Callable[[User], bytes]
+    user_expires: Callable[[User], bool]
+    fold_user: Callable[[User, Event, int, int], bool]
+    decode_item: Callable[[bytes | None], Item]
+    encode_item: Callable[[Item], bytes]
+    fold_item: Callable[[Item, Event, int], None]
+
+
+AnyVersion = StateVersion[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of a chunk with its event (None when dead or skipped); a standing verdict is not decided again."""
+
+    row: LandingRow
+    event: Event | None
+    standing: bool
+
+
+def fresh_entry(record: LogRecord) -> Entry:
+    """A record nobody has judged yet; undecodable bytes and times too far ahead make a dead row."""
+    row = LandingRow(
+        record.source, record.partition, record.sequence, record.enqueued_at, Verdict.ACCEPTED, record.body
+    )
+    try:
+        event = decode_event(record.body)
+    except InvalidEvent as error:
+        return dead_entry(row, f"undecodable: {error}")
+    ahead_ms = event.occurred_at_ms - record.enqueued_at
+    if ahead_ms > FUTURE_LIMIT_MS:
+        return dead_entry(row, f"occurred_at lies {ahead_ms} ms after enqueued_at, more than {FUTURE_LIMIT_MS}")
+    return Entry(row, event, standing=False)
+
+
+def dead_entry(row: LandingRow, reason: str) -> Entry:
+    """The row as a dead letter."""
+    clean = reason.encode("utf-8", "replace").decode()[:_LONGEST_REASON]
+    return Entry(replace(row, verdict=Verdict.DEAD, reason=clean), None, standing=False)
+
+
+def standing_entry(row: LandingRow) -> Entry:
+    """A row of the log, whose verdict stands."""
+    folded = row.verdict in {Verdict.ACCEPTED, Verdict.DUPLICATE}
+    return Entry(row, decode_event(row.body) if folded else None, standing=True)
+
+
+def touched_by(entries: Sequence[Entry]) -> Touched:
+    """The shards and catalogue entries that folding these reads."""
+    users: dict[str, None] = {}
+    items: dict[int, None] = {}
+    products: dict[int, None] = {}
+    for entry in entries:
+        event = entry.event
+        if event is None:
+            continue
+        if event.user_id is not None:
+            users[event.user_id] = None
+        if event.item_id is not None:
+            (products if event.event_type is EventType.ITEM_UPDATED else items)[id_hash(event.item_id)] = None
+    return Touched(tuple(users), tuple(items), tuple(products))
+
+
+def fold_chunk(
+    entries: Sequence[Entry], state: PartitionState, versions: Sequence[AnyVersion], *, with_log: bool
+) -> PartitionCommit:
+    """Fold a chunk over the shards it touches.
+
+    Args:
+        entries: one contiguous run.
+        state: read for `touched_by(entries)` and these versions.
+        versions: all at the same mark; the first decides what is a duplicate.
+        with_log: the log's mark is the versions' mark, so landing rows and catalogue entries are written too.
+
+    Raises:
+    ------
+    FoldFailed
+        A fold raised. A shard that cannot be decoded is no event's fault and raises what its decoder raises.
+    """
+    shards = [_Shards(version, state.versions[version.name]) for version in versions]
+    catalogue = {item: None if data is None else decode_entry(data) for item, data in state.products.items()}
+    touched: set[int] = set()
+    try:
+        rows = [_fold_entry(entry, shards, catalogue, touched) for entry in entries]
+        writes = {one.version.name: one.write(state.versions[one.version.name].mark, touched) for one in shards}
+        products = {item: entry.encode() for item, entry in catalogue.items() if entry is not None}
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise FoldFailed(f"{type(error).__name__}: {error}") from error
+    last = entries[-1].row
+    return PartitionCommit(
+        source=last.source,
+        partition=last.partition,
+        mark_after=Mark(end_of(last), last.enqueued_at),
+        versions=writes,
+        log=LogWrite(state.log_mark, rows, products) if with_log else None,
+    )
+
+
+class _Shards:
+    """One version's decoded shards while a chunk is folded."""
+
+    def __init__(self, version: AnyVersion, held: VersionShards) -> None:
+        self.version = version
+        self._users = {user: version.decode_user(data) for user, data in held.users.items()}
+        self._items = {item: version.decode_item(data) for item, data in held.items.items()}
+        self._changed: dict[int, None] = {}
+
+    def fold_user(self, event: Event, row: LandingRow) -> bool:
+        return self.version.fold_user(self._users[str(event.user_id)], event, row.enqueued_at, row.sequence)
+
+    def fold_item(self, item: int, event: Event, row: LandingRow) -> None:
+        self.version.fold_item(self._items[item], event, row.enqueued_at)
+        self._changed[item] = None
+
+    def write(self, mark: Mark | None, touched: set[int]) -> VersionWrite:
+        version = self.version
+        users = {
+            user: UserWrite(version.encode_user(shard), version.user_expires(shard))
+            for user, shard in self._users.items()
+        }
+        items = {item: version.encode_item(self._items[item]) for item in self._changed}
+        return VersionWrite(mark, users, items, sorted(touched | items.keys()))
+
+
+def _fold_entry(
+    entry: Entry, shards: Sequence[_Shards], catalogue: dict[int, CatalogEntry | None], touched: set[int]
+) -> LandingRow:
+    event, row = entry.event, entry.row
+    if event is None:
+        return row
+    if event.event_type is EventType.ITEM_UPDATED:
+        _update_product(event, row, catalogue, touched)
+        return row
+    # A duplicate moves its user's shard on too (sequence, ring), so it is offered to the fold whoever judged it.
+    verdicts = [one.fold_user(event, row) for one in shards]
+    accepted = row.verdict is Verdict.ACCEPTED if entry.standing else verdicts[0]
+    if accepted and event.event_type in BEHAVIOUR:
+        item = id_hash(str(event.item_id))
+        for one in shards:
+            one.fold_item(item, event, row)
+    return row if entry.standing or accepted else replace(row, verdict=Verdict.DUPLICATE)
+
+
+def _update_product(
+    event: Event, row: LandingRow, catalogue: dict[int, CatalogEntry | None], touched: set[int]
+) -> None:
+    assert event.item_id is not None, "decode_event lets no item_updated pass without its item"
+    item = id_hash(event.item_id)
+    entry = catalogue.get(item)
+    if entry is None:
+        entry = catalogue[item] = CatalogEntry(item_id=event.item_id, fields={})
+    entry.apply(event, row.enqueued_at)
+    touched.add(item)
