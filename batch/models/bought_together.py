@@ -22,11 +22,13 @@ LARGEST_BASKET: Final = 200
 class BoughtTogetherLists:
     """For each source item the targets bought with it, strongest first, [rows, k], padded with -1 and zeros.
 
-    support: share of all baskets that hold both; confidence: share of the source's baskets that hold the target; lift:
-    confidence over the share of all baskets that hold the target; count: baskets that hold both.
+    scores: confidence * log(lift), by which a list descends; support: share of all baskets that hold both; confidence:
+    share of the source's baskets that hold the target; lift: confidence over the share of all baskets that hold the
+    target; count: baskets that hold both.
     """
 
     indexes: NDArray[np.int32]
+    scores: NDArray[np.float32]
     support: NDArray[np.float32]
     confidence: NDArray[np.float32]
     lift: NDArray[np.float32]
@@ -97,6 +99,7 @@ def bought_together(
 
     return BoughtTogetherLists(
         indexes=top.indexes,
+        scores=top.scores,
         support=(of_pairs(counts) / total).astype(np.float32),
         confidence=of_pairs(confidence).astype(np.float32),
         lift=of_pairs(lift).astype(np.float32),

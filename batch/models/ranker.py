@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import ConfigurationError
+from shared.features.vector import SMALLEST
 
-_TINY: Final = np.float32(1e-30)
 _TOP: Final = 20
 
 
@@ -104,7 +104,7 @@ def train_ranker(
 
 def flush_tiny(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """A copy in which |x| < 1e-30 is 0: LightGBM snaps such values to 0 and ONNX Runtime does not."""
-    return np.where(np.abs(features) < _TINY, np.float32(0), features)
+    return np.where(np.abs(features) < SMALLEST, np.float32(0), features)
 
 
 def _dataset_params(params: RankerParams) -> dict[str, Any]:

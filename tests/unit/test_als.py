@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from batch.interactions import CART, PURCHASE, REMOVE_FROM_CART, VIEW
-from batch.models.als import EventWeights, ItemFactors, fit_als, interaction_weights, net_weights
+from batch.models.als import fit_als, interaction_weights, net_weights
 from batch.models.similar_items import unit_rows
+from shared.candidates.als import ItemFactors
+from shared.candidates.query import History
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -33,18 +35,30 @@ def test_the_documented_equations_give_implicits_user_factors() -> None:
     user, item, weight = two_tastes()
     fitted = fit(alpha=0.5)
     weights = net_weights(user, item, weight, 40, 20)
-    confidence = sparse.csr_matrix((1 + 0.5 * weights.data, weights.indices, weights.indptr), shape=weights.shape)
     with threadpool_limits(1, "blas"):
-        model = AlternatingLeastSquares(factors=8, regularization=0.3, alpha=1.0, num_threads=1)
+        model = AlternatingLeastSquares(factors=8, regularization=0.3, alpha=0.5, num_threads=1)
         model.item_factors = fitted.factors
-        solved = model.recalculate_user(np.arange(40), confidence)
+        solved = model.recalculate_user(np.arange(40), weights)
     for row in range(40):
         stored = slice(weights.indptr[row], weights.indptr[row + 1])
         touched = fitted.factors[weights.indices[stored]].astype(np.float64)
-        extra = fitted.alpha * weights.data[stored].astype(np.float64)
-        left = fitted.gram() + fitted.regularization * np.eye(8) + touched.T @ (extra[:, None] * touched)
-        expected = np.linalg.solve(left, touched.T @ (1 + extra))
+        confidence = fitted.alpha * weights.data[stored].astype(np.float64)
+        left = fitted.gram + fitted.regularization * np.eye(8) + touched.T @ ((confidence - 1)[:, None] * touched)
+        expected = np.linalg.solve(left, touched.T @ confidence)
         assert solved[row] == pytest.approx(expected, abs=2e-4)
+
+
+def test_serving_folds_a_user_in_by_the_same_equations() -> None:
+    fitted = fit(alpha=0.5)
+    liked = np.array([4], dtype=np.int32)
+    with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(factors=8, regularization=0.3, alpha=0.5, num_threads=1)
+        model.item_factors = fitted.factors
+        solved = model.recalculate_user(
+            0, csr_matrix((np.array([5], dtype=np.float32), liked, np.array([0, 1])), shape=(1, 20))
+        )
+    served = fitted.fold_in(History(liked, np.array([5.0]), np.array([0]), np.array([1])))
+    assert served == pytest.approx(solved, abs=2e-4)
 
 
 def test_tastes_separate() -> None:
@@ -94,7 +108,7 @@ def test_purchases_weigh_more_than_carts_more_than_views_and_all_fade() -> None:
     now_at = 1_000 * DAY_MS
     fresh = interaction_weights(codes, np.full(4, now_at), now_at)
     assert fresh.tolist() == [1, 3, 5, -3]
-    aged = interaction_weights(codes, np.full(4, now_at - 90 * DAY_MS), now_at, EventWeights(half_life_days=45))
+    aged = interaction_weights(codes, np.full(4, now_at - 90 * DAY_MS), now_at, half_life_days=45)
     assert aged == pytest.approx(fresh / 4)
     ahead = interaction_weights(codes, np.full(4, now_at + DAY_MS), now_at)
     assert ahead.tolist() == fresh.tolist()

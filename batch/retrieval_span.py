@@ -1,0 +1,130 @@
+"""What retrieval learnt from one span of the data, as arrays on disk that any number of processes map at once."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from batch.models.cooccurrence import CooccurrenceParams
+from batch.periods import Span
+from batch.stage_folder import replace_folder
+from shared.candidates.als import ItemFactors
+from shared.errors import ConfigurationError
+
+RETRIEVAL_FOLDER: Final = "nightly/retrieval"
+_MATRICES: Final = ("weights", "cooccurrence", "baskets")
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalParams:
+    """Hyper-parameters of retrieval, and of the lists cut from it.
+
+    cosine_share, list_size and min_count are for `similar_items`, `cooccurrence_lists` and `bought_together`.
+    """
+
+    factors: int = 64
+    iterations: int = 15
+    regularization: float = 1.0
+    alpha: float = 1.0
+    half_life_days: float = 45.0
+    popularity_half_life_days: float = 14.0
+    cooccurrence: CooccurrenceParams = field(default_factory=CooccurrenceParams)
+    cosine_share: float = 0.5
+    list_size: int = 100
+    min_count: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSpan:
+    """Retrieval fitted on what was enqueued before `end_at` (epoch ms).
+
+    weights: net interaction weights, float32 [users, items]; popularity: decayed weight of each item, float32 [items];
+    cooccurrence: float32 [items, items], row by source; baskets: int32 ones [baskets, items].
+    """
+
+    end_at: int
+    params: RetrievalParams
+    items: ItemFactors
+    popularity: NDArray[np.float32]
+    weights: sparse.csr_array
+    cooccurrence: sparse.csr_array
+    baskets: sparse.csr_array
+
+
+def span_folder(data: Path, span: Span) -> Path:
+    """Where the retrieval of a span lies in a shop's folder."""
+    return data / RETRIEVAL_FOLDER / span
+
+
+def save_span(data: Path, span: Span, fitted: RetrievalSpan, seconds: dict[str, float]) -> None:
+    """Writes the span's folder whole or not at all; `seconds` (each step's duration) go to a file of their own."""
+    with replace_folder(span_folder(data, span)) as folder:
+        np.save(folder / "item_factors.npy", fitted.items.factors)
+        np.save(folder / "gram.npy", fitted.items.gram)
+        np.save(folder / "popularity.npy", fitted.popularity)
+        for name in _MATRICES:
+            matrix: sparse.csr_array = getattr(fitted, name)
+            np.save(folder / f"{name}_data.npy", matrix.data)
+            for part in ("indices", "indptr"):
+                np.save(folder / f"{name}_{part}.npy", getattr(matrix, part))
+        document = {
+            "end_at": fitted.end_at,
+            **asdict(fitted.params),
+            "shapes": {name: list(getattr(fitted, name).shape) for name in _MATRICES},
+        }
+        _write_json(folder / "params.json", document)
+        _write_json(folder / "seconds.json", {name: round(value, 3) for name, value in seconds.items()})
+
+
+def load_span(data: Path, span: Span) -> RetrievalSpan:
+    """The retrieval of a span, its arrays mapped read-only; raises ConfigurationError when it was not fitted yet."""
+    folder = span_folder(data, span)
+    try:
+        document = msgspec.json.decode((folder / "params.json").read_bytes())
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"{folder} is not there; run python -m batch.fit_retrieval --data {data} first."
+        ) from error
+    end_at, shapes = document.pop("end_at"), document.pop("shapes")
+    params = msgspec.convert(document, RetrievalParams)
+    items = ItemFactors(
+        _mapped(folder, "item_factors", np.float32),
+        _mapped(folder, "gram", np.float64),
+        params.regularization,
+        params.alpha,
+    )
+    return RetrievalSpan(
+        end_at,
+        params,
+        items,
+        popularity=_mapped(folder, "popularity", np.float32),
+        weights=_mapped_matrix(folder, "weights", shapes["weights"], np.float32),
+        cooccurrence=_mapped_matrix(folder, "cooccurrence", shapes["cooccurrence"], np.float32),
+        baskets=_mapped_matrix(folder, "baskets", shapes["baskets"], np.int32),
+    )
+
+
+def _mapped_matrix[T: (np.float32, np.int32)](
+    folder: Path, name: str, shape: list[int], kind: type[T]
+) -> sparse.csr_array:
+    # Indices are as wide as scipy made them: 64 bits beyond 2^31 entries.
+    indices, indptr = (np.load(folder / f"{name}_{part}.npy", mmap_mode="r") for part in ("indices", "indptr"))
+    return sparse.csr_array((_mapped(folder, f"{name}_data", kind), indices, indptr), shape=(shape[0], shape[1]))
+
+
+def _mapped[T: np.generic](folder: Path, name: str, kind: type[T]) -> NDArray[T]:
+    found = np.load(folder / f"{name}.npy", mmap_mode="r")
+    if found.dtype != kind:
+        raise ConfigurationError(f"{folder / name}.npy holds {found.dtype}; run python -m batch.fit_retrieval again.")
+    return np.asarray(found)
+
+
+def _write_json(path: Path, document: dict[str, object] | dict[str, float]) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1))

@@ -1,0 +1,154 @@
+"""Retrieval of the three spans: what each may know, what is saved and mapped back, and the command's exits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch.build_interactions import InteractionsSummary
+from batch.fit_retrieval import fit_span, main
+from batch.interactions import load_interactions
+from batch.models.bought_together import bought_together
+from batch.models.cooccurrence import cooccurrence_lists
+from batch.models.similar_items import similar_items
+from batch.periods import Periods
+from batch.retrieval_span import RetrievalParams, load_span, save_span, span_folder
+from batch.stage_folder import replace_folder
+from shared.errors import ConfigurationError
+
+DAY_MS = 24 * 3600 * 1000
+PERIODS = Periods(60 * DAY_MS, 70 * DAY_MS, 80 * DAY_MS)
+USERS, ITEMS = 30, 12
+LABEL_ONLY, TEST_ONLY = 10, 11
+"""Items met for the first time in the label period, and in the test period."""
+
+
+def write_interactions(data: Path) -> None:
+    """Users of two tastes; items 10 and 11 appear late."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for user in range(USERS):
+        for at in np.sort(generator.integers(0, 80 * DAY_MS, 30)):
+            late = [LABEL_ONLY] if at >= 60 * DAY_MS else []
+            late += [TEST_ONLY] if at >= 70 * DAY_MS else []
+            item = int(generator.choice([*range(5 * (user % 2), 5 * (user % 2) + 5), *late]))
+            for step, kind in enumerate(("view", "cart", "purchase")[: int(generator.integers(1, 4))]):
+                rows.append((user, item, kind, int(at) + step, f"s{user}-{at // (5 * DAY_MS)}"))
+    users, items, kinds, instants, sessions = zip(*rows, strict=True)
+    table = pa.table(
+        {
+            "user": pa.array(users, pa.int32()),
+            "item": pa.array(items, pa.int32()),
+            "event_type": pa.array(kinds),
+            "at": pa.array(instants, pa.int64()),
+            "enqueued_at": pa.array(instants, pa.int64()),
+            "quantity": pa.array([1] * len(rows), pa.int32()),
+            "session_id": pa.array(sessions),
+        }
+    )
+    summary = InteractionsSummary(
+        interactions=len(rows), users=USERS, items=ITEMS, by_type={}, dropped={}, oldest_at=0,
+        newest_at=80 * DAY_MS - 1, fingerprint="", time_zone="UTC", periods=PERIODS,
+    )  # fmt: skip
+    with replace_folder(data / "nightly/interactions") as folder:
+        pq.write_table(table, folder / "interactions.parquet")
+        (folder / "summary.json").write_bytes(msgspec.json.encode(summary))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("shop")
+    write_interactions(data)
+    assert main(["--data", str(data), "--factors", "8", "--iterations", "5"]) == 0
+    return data
+
+
+def test_a_span_knows_nothing_of_what_came_later(shop: Path) -> None:
+    for span, unknown in (("fit", [LABEL_ONLY, TEST_ONLY]), ("fit_label", [TEST_ONLY])):
+        found = load_span(shop, span)  # type: ignore[arg-type]  # mypy widens the literal of a loop
+        assert np.abs(found.items.factors[unknown]).max() < 1e-6
+        assert found.popularity[unknown].tolist() == [0] * len(unknown)
+        assert found.weights[:, unknown].nnz == 0
+        assert found.cooccurrence[:, unknown].nnz == found.cooccurrence[unknown].nnz == 0
+        assert found.baskets[:, unknown].nnz == 0
+        lists = similar_items(found.items.factors, found.cooccurrence, 0, ITEMS, k=ITEMS)
+        assert not np.isin(unknown, lists.indexes).any()
+        assert (lists.indexes[unknown] == -1).all()
+    everything = load_span(shop, "all")
+    assert everything.popularity[TEST_ONLY] > 0
+    assert everything.weights[:, [TEST_ONLY]].nnz > 0
+    assert [load_span(shop, "fit").end_at, everything.end_at] == [PERIODS.fit_end_at, PERIODS.test_end_at]
+
+
+def test_tastes_are_found_by_every_list(shop: Path) -> None:
+    found = load_span(shop, "fit")
+    similar = similar_items(found.items.factors, found.cooccurrence, 0, 10, k=4).indexes
+    met = cooccurrence_lists(found.cooccurrence, 0, 10, k=4).indexes
+    bought = bought_together(found.baskets, 0, 10, k=4).indexes
+    for lists in (similar, met, bought):
+        same = (lists // 5 == np.arange(10)[:, None] // 5)[lists >= 0]
+        assert same.size >= 10
+        assert same.all()
+
+
+def test_what_is_loaded_is_what_was_fitted(shop: Path, tmp_path: Path) -> None:
+    params = RetrievalParams(factors=8, iterations=5)
+    known = load_interactions(shop).known_before(PERIODS.fit_end_at)
+    fitted, seconds = fit_span(known, USERS, ITEMS, PERIODS.fit_end_at, params)
+    save_span(tmp_path, "fit", fitted, seconds)
+    for loaded in (load_span(tmp_path, "fit"), load_span(shop, "fit")):
+        assert loaded.params == params
+        assert (loaded.items.regularization, loaded.items.alpha) == (params.regularization, params.alpha)
+        assert np.array_equal(loaded.items.factors, fitted.items.factors)
+        assert np.array_equal(loaded.items.gram, fitted.items.gram)
+        assert np.array_equal(loaded.popularity, fitted.popularity)
+        for name in ("weights", "cooccurrence", "baskets"):
+            assert np.array_equal(getattr(loaded, name).toarray(), getattr(fitted, name).toarray())
+            assert getattr(loaded, name).dtype == getattr(fitted, name).dtype
+
+
+def test_files_but_the_seconds_are_the_same_bytes_each_time(shop: Path, tmp_path: Path) -> None:
+    write_interactions(tmp_path)
+    assert main(["--data", str(tmp_path), "--factors", "8", "--iterations", "5"]) == 0
+    for file in span_folder(shop, "all").iterdir():
+        if file.name != "seconds.json":
+            assert file.read_bytes() == (span_folder(tmp_path, "all") / file.name).read_bytes()
+    assert set(json.loads((span_folder(shop, "all") / "seconds.json").read_bytes())) == {
+        "als", "popularity", "cooccurrence", "baskets",
+    }  # fmt: skip
+
+
+def test_without_interactions_it_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(tmp_path)]) == 2
+    assert "batch.build_interactions" in capsys.readouterr().err
+    with pytest.raises(ConfigurationError, match=r"batch\.fit_retrieval"):
+        load_span(tmp_path, "fit")
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "stage"
+    with replace_folder(folder) as new:
+        (new / "old.txt").write_text("1")
+    with pytest.raises(FileNotFoundError), replace_folder(folder) as new:
+        (new / "missing" / "new.txt").write_text("2")
+    assert [file.name for file in folder.iterdir()] == ["old.txt"]
+    with replace_folder(folder) as new:
+        (new / "new.txt").write_text("2")
+    assert [file.name for file in folder.iterdir()] == ["new.txt"]
+    assert [file.name for file in folder.parent.iterdir()] == ["stage"]
+
+
+def test_a_crash_between_the_two_renames_is_mended(tmp_path: Path) -> None:
+    folder = tmp_path / "stage"
+    with replace_folder(folder) as new:
+        (new / "old.txt").write_text("1")
+    folder.rename(tmp_path / ".stage.old")
+    with pytest.raises(RuntimeError), replace_folder(folder):
+        raise RuntimeError
+    assert [file.name for file in folder.iterdir()] == ["old.txt"]
