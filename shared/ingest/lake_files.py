@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,9 @@ from shared.ports import BlobStore
 
 DAY_MS = 24 * 3600 * 1000
 
+_REPEATING = ["source", "verdict", "reason", "event_type", "user_id", "item_id", "session_id"]
+"""Event ids do not repeat: a dictionary of them, or a stronger codec than LZ4, costs a reader twice the time."""
+
 
 def day_text(at: int) -> str:
     """The UTC day of an instant (epoch ms) as YYYY-MM-DD."""
@@ -29,7 +32,7 @@ def write_file(blobs: BlobStore, name: str | Callable[[str], str], source: str, 
     `name` may be a function of the SHA-256 of the file's bytes.
     """
     sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd", compression_level=3)
+    pq.write_table(rows, sink, compression="lz4", use_dictionary=_REPEATING, write_statistics=["enqueued_at"])
     data = sink.getvalue().to_pybytes()
     digest = hashlib.sha256(data).hexdigest()
     path = name if isinstance(name, str) else name(digest)
@@ -38,7 +41,7 @@ def write_file(blobs: BlobStore, name: str | Callable[[str], str], source: str, 
     return FileEntry(name=path, source=source, day=day, first=first, last=last, rows=rows.num_rows, sha256=digest)
 
 
-def read_file(blobs: BlobStore, entry: FileEntry, columns: Sequence[str] | None = None) -> pa.Table:
+def read_file(blobs: BlobStore, entry: FileEntry, columns: Collection[str] | None = None) -> pa.Table:
     """Some or all columns of a file, in the order and types of `LAKE_SCHEMA`.
 
     Raises FileNotFoundError when it is gone, LakeConflict when its bytes are not the ones the manifest names.
@@ -47,8 +50,9 @@ def read_file(blobs: BlobStore, entry: FileEntry, columns: Sequence[str] | None 
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise LakeConflict(f"{entry.name} differs from its checksum in the lake manifest; restore it or ingest again")
     names = LAKE_SCHEMA.names if columns is None else [name for name in LAKE_SCHEMA.names if name in columns]
-    table = pq.read_table(pa.BufferReader(data), columns=names, use_threads=False)
-    return table.cast(pa.schema([LAKE_SCHEMA.field(name) for name in names]))
+    table = pq.ParquetFile(pa.BufferReader(data)).read(columns=names, use_threads=False)
+    schema = pa.schema([LAKE_SCHEMA.field(name) for name in names])
+    return table if table.schema.equals(schema) else table.select(names).cast(schema)
 
 
 def _spans(rows: pa.Table) -> tuple[dict[str, int], dict[str, int]]:

@@ -11,6 +11,9 @@ from msgspec import Raw, Struct
 from shared.errors import CorruptRecord
 from shared.ports import LandingRow, Verdict
 
+_NOTHING = Raw()
+"""msgspec leaves a default out by identity; Raw may stand in no union."""
+
 
 class _Line(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
     source: str
@@ -20,7 +23,7 @@ class _Line(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True
     verdict: Verdict
     reason: str | None = None
     last_sequence: int | None = None
-    event: Raw | None = None
+    event: Raw = _NOTHING
     raw: str | None = None
 
 
@@ -35,7 +38,7 @@ def landing_line(row: LandingRow) -> bytes:
         _Line(
             source=row.source, partition=row.partition, sequence=row.sequence, enqueued_at=row.enqueued_at,
             verdict=row.verdict, reason=row.reason, last_sequence=row.last_sequence,
-            event=Raw(row.body) if plain else None,
+            event=Raw(row.body) if plain else _NOTHING,
             raw=base64.b64encode(row.body).decode() if row.body and not plain else None,
         )
     )  # fmt: skip
@@ -45,10 +48,7 @@ def parse_landing_line(line: bytes) -> LandingRow:
     """The inverse of `landing_line`. Raises CorruptRecord for anything else."""
     try:
         found = _LINES.decode(line)
-        if found.raw is not None:
-            body = base64.b64decode(found.raw, validate=True)
-        else:
-            body = b"" if found.event is None else bytes(found.event)
+        body = bytes(found.event) if found.raw is None else base64.b64decode(found.raw, validate=True)
     except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError) as error:
         raise CorruptRecord(f"a landing row cannot be read ({error}); restore its file from the broker log") from error
     return LandingRow(

@@ -1,0 +1,47 @@
+"""Exposure files: what each API worker showed, one gzip NDJSON file a worker and minute."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from shared.errors import CorruptRecord
+from shared.events import from_ms
+from shared.ports import BlobStore
+
+EXPOSURES_FOLDER = "lake/exposures/"
+_WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def write_exposures(blobs: BlobStore, worker: str, minute_at: int, lines: Sequence[bytes]) -> str:
+    """Write a worker's exposures of the minute that begins at `minute_at` (epoch ms) and return the file's name.
+
+    Each line is one JSON object without a newline. A second file of the same worker and minute replaces the first,
+    so a worker writes a minute once, or names itself anew when it starts.
+
+    Raises ValueError for a worker's name that is no file name, or a line with a newline in it.
+    """
+    if not _WORKER.fullmatch(worker):
+        raise ValueError(f"{worker!r} is no worker name: use {_WORKER.pattern}")
+    if any(b"\n" in line for line in lines):
+        raise ValueError("an exposure is one line of JSON; this one holds a newline")
+    name = f"{EXPOSURES_FOLDER}{worker}/{from_ms(minute_at).strftime('%Y%m%dT%H%MZ')}.ndjson.gz"
+    blobs.write(name, gzip.compress(b"".join(line + b"\n" for line in lines), compresslevel=6, mtime=0))
+    return name
+
+
+def read_exposures(blobs: BlobStore) -> Iterator[dict[str, Any]]:
+    """All exposures, worker by worker, in the order written. Raises CorruptRecord when a file is damaged."""
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    for name in blobs.names(EXPOSURES_FOLDER):
+        if not name.endswith(".ndjson.gz"):
+            continue
+        try:
+            yield from (decoder.decode(line) for line in gzip.decompress(blobs.read(name)).split(b"\n") if line)
+        except (OSError, EOFError, zlib.error, msgspec.DecodeError) as error:
+            raise CorruptRecord(f"{name} is damaged ({error}); delete it: its exposures are lost") from error

@@ -1,0 +1,466 @@
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from batch import compact_lake
+from batch.compact_lake import compact
+from shared.adapters.folder_blob import FolderBlobStore
+from shared.errors import ConfigurationError, CorruptRecord, LakeConflict, StreamRecreated
+from shared.events import (
+    Event,
+    EventSource,
+    EventType,
+    ItemId,
+    UserId,
+    decode_event,
+    encode_event,
+    from_ms,
+    partition_of,
+)
+from shared.ingest.exposures import read_exposures, write_exposures
+from shared.ingest.lake import (
+    EVENT_SCHEMA,
+    LAKE_SCHEMA,
+    LakeManifest,
+    ShopSettings,
+    events_of_table,
+    highest_sealed,
+    landing_line,
+    parse_landing_line,
+    publish_history,
+    read_manifest,
+    read_range,
+    read_rows,
+    write_manifest,
+    write_sealed,
+)
+from shared.ingest.lake_sealed import SEALED_FOLDER, sealed_files
+from shared.ingest.lake_table import unnumbered_table
+from shared.ingest.partitioning import partitions_of_keys
+from shared.ports import LandingRow, Mark, Verdict
+
+DAY = 24 * 3600 * 1000
+START = 1_700_006_400_000 // DAY * DAY
+SHOP = ShopSettings(name="test", time_zone="Europe/London")
+LIVE = EventSource("live-1", (2,))
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> FolderBlobStore:
+    return FolderBlobStore(tmp_path / "shop")
+
+
+def event(number: int, at: int, user: str = "ann", item: str = "tea") -> Event:
+    return Event(
+        event_id=f"e{number}", event_type=EventType.VIEW, occurred_at=from_ms(at), user_id=UserId(user),
+        item_id=ItemId(item), context={"page": "home"},
+    )  # fmt: skip
+
+
+def row(sequence: int, at: int | None = None, partition: int = 0, **changed: Any) -> LandingRow:
+    at = START + sequence * 1000 if at is None else at
+    values: dict[str, Any] = {
+        "source": "live-1", "partition": partition, "sequence": sequence, "enqueued_at": at,
+        "verdict": Verdict.ACCEPTED, "body": encode_event(event(sequence, at)),
+    }  # fmt: skip
+    return LandingRow(**(values | changed))
+
+
+def skipped(first: int, last: int, at: int) -> LandingRow:
+    return row(first, at, verdict=Verdict.SKIPPED, body=b"", last_sequence=last, reason="gone from the broker log")
+
+
+def history(blobs: FolderBlobStore, name: str = "history-a", count: int = 60) -> list[Event]:
+    events = [event(number, START + number * DAY // 20, f"user{number % 7}") for number in range(count)]
+    publish_history(blobs, name, 4, SHOP, [unnumbered_table(events)], 3)
+    return events
+
+
+def coordinates(blobs: FolderBlobStore, **options: Any) -> list[tuple[str, int, int]]:
+    table = read_rows(blobs, **options)
+    return [tuple(found.values()) for found in table.select(["source", "partition", "sequence"]).to_pylist()]
+
+
+def test_partitions_of_many_keys_are_those_of_each() -> None:
+    keys = [f"{'ключ漢a'[: length % 6]}{'x' * length}" for length in range(40)] * 3
+    for count in (1, 4, 7):
+        assert partitions_of_keys(keys, count).tolist() == [partition_of(key, count) for key in keys]
+    assert partitions_of_keys([], 4).tolist() == []
+
+
+def test_history_is_numbered_by_partition_in_time_order_and_read_back(blobs: FolderBlobStore) -> None:
+    events = history(blobs)
+    table = read_rows(blobs)
+    assert table.schema.equals(LAKE_SCHEMA)
+    assert {found.event_id: found for found in events_of_table(table) if found} == {one.event_id: one for one in events}
+    held = table.to_pylist()
+    for partition in range(4):
+        own = [found for found in held if found["partition"] == partition]
+        assert [found["sequence"] for found in own] == list(range(len(own)))
+        assert [found["occurred_at"] for found in own] == sorted(found["occurred_at"] for found in own)
+        assert all(partition_of(found["user_id"], 4) == partition for found in own)
+    assert all(found["enqueued_at"] == found["occurred_at"] for found in held)
+    manifest = read_manifest(blobs)
+    assert manifest is not None
+    assert manifest.shop == SHOP
+    entry = manifest.source("history-a")
+    assert entry is not None
+    assert (entry.shift_weeks, entry.kind, entry.partition_counts) == (3, "history", (4,))
+    assert [file.day for file in manifest.files] == ["2023-11-15", "2023-11-16", "2023-11-17"]
+    for text, (sequence, at) in manifest.marks["history-a"].items():
+        own = [found for found in held if found["partition"] == int(text)]
+        assert (own[-1]["sequence"], own[-1]["enqueued_at"]) == (sequence, at)
+
+
+def test_tables_may_break_anywhere(blobs: FolderBlobStore, tmp_path: Path) -> None:
+    events = history(blobs)
+    other = FolderBlobStore(tmp_path / "other")
+    pieces = [unnumbered_table(events[start : start + 7]) for start in range(0, len(events), 7)]
+    publish_history(other, "history-a", 4, SHOP, [unnumbered_table([]), *pieces], 3)
+    assert read_rows(other).equals(read_rows(blobs))
+    left, right = read_manifest(blobs), read_manifest(other)
+    assert left is not None
+    assert right is not None
+    assert [(file.name, file.first, file.last) for file in left.files] == [
+        (file.name, file.first, file.last) for file in right.files
+    ]
+
+
+def test_history_out_of_time_order_or_without_a_key_is_refused(blobs: FolderBlobStore) -> None:
+    late, early = unnumbered_table([event(1, START + DAY)]), unnumbered_table([event(2, START)])
+    with pytest.raises(ValueError, match="order of occurred_at"):
+        publish_history(blobs, "history-a", 4, SHOP, [late, early])
+    nobody = unnumbered_table([event(1, START)]).set_column(
+        3, EVENT_SCHEMA.field("user_id"), pa.array([None], pa.string())
+    )
+    with pytest.raises(ValueError, match="lacks its key"):
+        publish_history(blobs, "history-a", 4, SHOP, [nobody])
+    with pytest.raises(ConfigurationError, match="no source name"):
+        publish_history(blobs, "History/1", 4, SHOP, [])
+    assert read_manifest(blobs) is None
+
+
+def test_a_new_history_replaces_the_old_and_leaves_live_rows(blobs: FolderBlobStore) -> None:
+    history(blobs)
+    write_sealed(blobs, [row(0), row(1)])
+    compact(blobs, LIVE)
+    history(blobs, "history-b", 10)
+    assert {source for source, _, _ in coordinates(blobs)} == {"history-b", "live-1"}
+    assert not list(blobs.names("lake/history/history-a/"))
+    same = read_manifest(blobs)
+    history(blobs, "history-b", 10)
+    assert read_manifest(blobs) == same
+    with pytest.raises(ConfigurationError, match="partitions"):
+        publish_history(blobs, "history-b", 8, SHOP, [])
+    publish_history(blobs, "history-b", 4, ShopSettings(bought_window_days=0), [])
+    changed = read_manifest(blobs)
+    assert changed is not None
+    assert changed.shop.bought_window_days == 0
+    assert len(coordinates(blobs)) == 12
+
+
+def test_a_shop_without_rows_is_an_empty_table(blobs: FolderBlobStore) -> None:
+    assert read_rows(blobs).num_rows == 0
+    publish_history(blobs, "history-empty", 4, SHOP, [])
+    assert read_rows(blobs).schema.equals(LAKE_SCHEMA)
+    assert read_range(blobs, "history-empty", 0, 0, 10) == []
+    assert highest_sealed(blobs, "history-empty", 0) is None
+    assert compact(blobs).files_written == 0
+
+
+def test_a_slower_writer_of_the_manifest_is_refused(blobs: FolderBlobStore) -> None:
+    write_manifest(blobs, LakeManifest(version=1, shop=SHOP))
+    with pytest.raises(LakeConflict, match="run the command again"):
+        write_manifest(blobs, LakeManifest(version=1, shop=ShopSettings(name="late")))
+    held = read_manifest(blobs)
+    assert held is not None
+    assert held.shop == SHOP
+
+
+def test_of_two_ingests_at_once_one_wins_whole(blobs: FolderBlobStore) -> None:
+    def tables() -> Iterator[Any]:
+        yield unnumbered_table([event(1, START)])
+        history(blobs, "history-fast", 10)  # another process, while this one writes
+
+    with pytest.raises(LakeConflict):
+        publish_history(blobs, "history-slow", 4, SHOP, tables())
+    assert {source for source, _, _ in coordinates(blobs)} == {"history-fast"}
+    publish_history(blobs, "history-slow", 4, SHOP, [unnumbered_table([event(1, START)])])
+    assert coordinates(blobs) == [("history-slow", partition_of("ann", 4), 0)]
+
+
+LINES = [
+    row(5),
+    row(6, verdict=Verdict.DUPLICATE),
+    row(7, verdict=Verdict.DEAD, reason="not JSON", body=b"\xff\xfe\x00 not json"),
+    row(8, verdict=Verdict.DEAD, reason="two lines", body=b'{"a":\n1}\r\n'),
+    row(9, verdict=Verdict.DEAD, reason="padded", body=b' {"a": 1} '),
+    row(10, verdict=Verdict.DEAD, reason="a broken text", body=b'{"a": "\xff"}'),
+    row(11, verdict=Verdict.DEAD, reason="empty", body=b""),
+    skipped(12, 90, START),
+]
+
+
+@pytest.mark.parametrize("one", LINES, ids=lambda one: str(one.reason or one.verdict))
+def test_a_landing_line_comes_back_byte_for_byte(one: LandingRow) -> None:
+    line = landing_line(one)
+    assert b"\n" not in line
+    assert b"\r" not in line
+    assert parse_landing_line(line) == one
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b"[1]", b'{"source":"a"', b"\xff"])
+def test_a_damaged_landing_line_is_named(line: bytes) -> None:
+    with pytest.raises(CorruptRecord, match="restore"):
+        parse_landing_line(line)
+
+
+def test_sealed_rows_are_read_before_and_after_compaction(blobs: FolderBlobStore) -> None:
+    write_sealed(blobs, LINES)
+    assert read_range(blobs, "live-1", 0, 0, 999) == LINES
+    assert highest_sealed(blobs, "live-1", 0) == Mark(90, START)
+    sealed = read_rows(blobs)
+    assert compact(blobs, LIVE).rows == len(LINES)
+    assert read_rows(blobs).equals(sealed)
+    for name in list(blobs.names(SEALED_FOLDER)):
+        blobs.delete(name)
+    again = read_range(blobs, "live-1", 0, 0, 999)
+    assert [(r.sequence, r.verdict, r.reason, r.enqueued_at, r.last_sequence) for r in again] == [
+        (r.sequence, r.verdict, r.reason, r.enqueued_at, r.last_sequence) for r in LINES
+    ]
+    assert [r.body for r in again[2:]] == [r.body for r in LINES[2:]]
+    assert decode_event(again[0].body) == decode_event(LINES[0].body)
+    assert highest_sealed(blobs, "live-1", 0) == Mark(90, START)
+    assert [r.sequence for r in read_range(blobs, "live-1", 0, 50, 60)] == [12]
+    assert read_range(blobs, "live-1", 0, 91, 99) == []
+
+
+def test_sealing_refuses_rows_that_make_no_run(blobs: FolderBlobStore) -> None:
+    for rows in ([], [row(2), row(1)], [row(1), row(1)], [row(0), row(1, partition=1)], [skipped(5, 9, START), row(9)]):
+        with pytest.raises(ValueError, match=r"no rows|one partition|sort the rows"):
+            write_sealed(blobs, rows)
+    assert write_sealed(blobs, [row(1)]) == write_sealed(blobs, [row(1)])
+
+
+def test_a_damaged_sealed_file_is_named(blobs: FolderBlobStore) -> None:
+    name = write_sealed(blobs, [row(1), row(2)])
+    whole = blobs.read(name)
+    for broken in (whole[:-9], b"no gzip", gzip.compress(b"{}\n")):
+        blobs.write(name, broken)
+        with pytest.raises(CorruptRecord):
+            read_rows(blobs)
+
+
+def test_overlapping_sealed_files_count_once(blobs: FolderBlobStore) -> None:
+    write_sealed(blobs, [row(number) for number in range(3)])
+    write_sealed(blobs, [row(number) for number in range(6)])
+    write_sealed(blobs, [row(number, partition=1) for number in range(2)])
+    expected = [("live-1", 0, number) for number in range(6)] + [("live-1", 1, 0), ("live-1", 1, 1)]
+    assert coordinates(blobs) == expected
+    compact(blobs, LIVE)
+    write_sealed(blobs, [row(number) for number in range(4, 8)])
+    assert coordinates(blobs) == [*expected[:6], ("live-1", 0, 6), ("live-1", 0, 7), *expected[6:]]
+    compact(blobs, LIVE)
+    assert coordinates(blobs) == [*expected[:6], ("live-1", 0, 6), ("live-1", 0, 7), *expected[6:]]
+
+
+@pytest.mark.parametrize("taken_in", [False, True])
+def test_a_stream_made_anew_is_a_fault(blobs: FolderBlobStore, taken_in: bool) -> None:
+    write_sealed(blobs, [row(0), row(1)])
+    if taken_in:
+        compact(blobs, LIVE)
+        write_sealed(blobs, [row(1, START + 5 * DAY), row(2, START + 5 * DAY)])
+    else:
+        write_sealed(blobs, [row(1, START + 5 * DAY)])
+    with pytest.raises(StreamRecreated, match="EVENT_SOURCE"):
+        compact(blobs, LIVE)
+    with pytest.raises(StreamRecreated, match="EVENT_SOURCE"):
+        read_rows(blobs)
+
+
+def test_rows_can_be_chosen_by_column_source_and_instant(blobs: FolderBlobStore) -> None:
+    history(blobs)
+    write_sealed(blobs, [row(number, START + number * DAY) for number in range(4)])
+    assert read_rows(blobs, columns=["item_id", "sequence"]).column_names == ["sequence", "item_id"]
+    assert coordinates(blobs, sources=["live-1"], until_enqueued_at=START + DAY) == [("live-1", 0, 0), ("live-1", 0, 1)]
+    early = read_rows(blobs, until_enqueued_at=START + DAY - 1).column("enqueued_at").to_pylist()
+    assert len(early) == 21
+    assert max(early) < START + DAY
+    with pytest.raises(ValueError, match="no column"):
+        read_rows(blobs, columns=["colour"])
+
+
+class Watched(FolderBlobStore):
+    """Counts what it is asked for and stops dead before the n-th change."""
+
+    def __init__(self, root: Path, changes_left: int = 10**9) -> None:
+        super().__init__(root)
+        self.changes_left = changes_left
+        self.was_read: list[str] = []
+
+    def read(self, name: str) -> bytes:
+        self.was_read.append(name)
+        return super().read(name)
+
+    def write(self, name: str, data: bytes) -> None:
+        self._change()
+        super().write(name, data)
+
+    def delete(self, name: str) -> None:
+        self._change()
+        super().delete(name)
+
+    def _change(self) -> None:
+        if self.changes_left == 0:
+            raise KeyboardInterrupt
+        self.changes_left -= 1
+
+
+def test_a_gap_reads_only_the_files_that_hold_it(blobs: FolderBlobStore) -> None:
+    history(blobs, count=200)
+    watched = Watched(blobs.root)
+    rows = read_range(watched, "history-a", 2, 10, 12)
+    assert [found.sequence for found in rows] == [10, 11, 12]
+    assert len([name for name in watched.was_read if name.endswith(".parquet")]) <= 2
+    assert len([name for name in blobs.names("lake/history/") if name.endswith(".parquet")]) == 10
+
+
+def fill_for_compaction(root: Path) -> None:
+    """A lake after one night, with a second day's sealed files, an overlap, a skipped range and files to delete."""
+    blobs = FolderBlobStore(root)
+    history(blobs, count=5)
+    write_sealed(blobs, [row(number, START + number * 1000) for number in range(10)])
+    write_sealed(blobs, [row(number, START + number * 1000, partition=1) for number in range(4)])
+    compact(blobs, LIVE)
+    write_sealed(blobs, [row(number, START + number * 1000) for number in range(8, 14)])
+    write_sealed(blobs, [skipped(14, 20, START + 14_000), row(21, START + 2 * DAY), row(22, START + 3 * DAY)])
+
+
+def test_compaction_may_be_killed_before_any_change(tmp_path: Path) -> None:
+    fill_for_compaction(tmp_path / "whole")
+    whole = FolderBlobStore(tmp_path / "whole")
+    expected = read_rows(whole)
+    compact(whole, LIVE)
+    kills = 0
+    for kill in range(100):
+        root = tmp_path / f"kill{kill}"
+        fill_for_compaction(root)
+        try:
+            compact(Watched(root, kill), LIVE)
+        except KeyboardInterrupt:
+            kills += 1
+        else:
+            break
+        blobs = FolderBlobStore(root)
+        assert read_rows(blobs).equals(expected)
+        compact(blobs, LIVE)
+        assert read_rows(blobs).equals(expected)
+        assert read_manifest(blobs) == read_manifest(whole)
+        write_sealed(blobs, [row(23, START + 3 * DAY)])
+        compact(blobs, LIVE)  # what the killed run left lying goes with the next one
+        manifest = read_manifest(blobs)
+        assert manifest is not None
+        assert set(blobs.names("lake/days/")) == {one.name for one in manifest.files if one.source == "live-1"}
+    assert kills >= 5
+
+
+def test_sealed_files_go_a_day_after_they_were_taken_in(blobs: FolderBlobStore) -> None:
+    write_sealed(blobs, [row(0, START)])
+    compact(blobs, LIVE)
+    write_sealed(blobs, [row(1, START + DAY)])
+    assert compact(blobs, LIVE).sealed_deleted == 0
+    write_sealed(blobs, [row(2, START + DAY + 1)])
+    assert compact(blobs, LIVE).sealed_deleted == 1
+    assert [file.first for file in sealed_files(blobs)] == [1, 2]
+    again = compact(blobs, LIVE)
+    assert (again.sealed_files, again.files_written, again.version) == (0, 0, 3)
+    assert coordinates(blobs) == [("live-1", 0, number) for number in range(3)]
+
+
+def test_small_files_of_a_day_are_merged(blobs: FolderBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sealed(blobs, [row(0), row(1)])
+    compact(blobs, LIVE)
+    write_sealed(blobs, [row(2)])
+    assert compact(blobs, LIVE).files_merged == 1
+    assert len(list(blobs.names("lake/days/"))) == 1
+    monkeypatch.setattr(compact_lake, "SMALL_ROWS", 3)
+    write_sealed(blobs, [row(3)])
+    assert compact(blobs, LIVE).files_merged == 0
+    assert len(list(blobs.names("lake/days/"))) == 2
+    assert [sequence for _, _, sequence in coordinates(blobs)] == [0, 1, 2, 3]
+
+
+def test_sources_keep_the_partition_counts_they_had(blobs: FolderBlobStore) -> None:
+    write_sealed(blobs, [row(0)])
+    compact(blobs, LIVE)
+    write_sealed(blobs, [row(1), row(2)])
+    write_sealed(blobs, [row(0, partition=2, source="their-hub")])
+    compact(blobs, EventSource("live-1", (4,)))
+    manifest = read_manifest(blobs)
+    assert manifest is not None
+    assert [entry.event_source() for entry in manifest.sources] == [
+        EventSource("live-1", (2, 4)),
+        EventSource("their-hub", (3,), ours=False),
+    ]
+
+
+def test_a_reader_that_loses_a_file_to_a_compaction_begins_anew(blobs: FolderBlobStore) -> None:
+    write_sealed(blobs, [row(0)])
+    compact(blobs, LIVE)
+    write_sealed(blobs, [row(1)])
+
+    class Overtaken(FolderBlobStore):
+        def read(self, name: str) -> bytes:
+            if name.endswith(".parquet") and sealed_files(blobs)[-1].first == 1:
+                write_sealed(blobs, [row(2)])
+                compact(blobs, LIVE)
+            return super().read(name)
+
+    assert read_rows(Overtaken(blobs.root)).column("sequence").to_pylist() == [0, 1, 2]
+
+
+def test_a_lost_or_changed_file_is_a_conflict_and_no_shorter_lake(blobs: FolderBlobStore) -> None:
+    history(blobs)
+    name = next(blobs.names("lake/history/"))
+    body = blobs.read(name)
+    blobs.write(name, body[:-1] + b"?")
+    with pytest.raises(LakeConflict, match="checksum"):
+        read_rows(blobs)
+    blobs.delete(name)
+    with pytest.raises(LakeConflict, match="lacks a file"):
+        read_rows(blobs)
+
+
+def test_the_command_prints_totals_and_refuses_a_missing_folder(
+    blobs: FolderBlobStore, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_sealed(blobs, [row(0), row(1)])
+    assert compact_lake.main(["--data", str(blobs.root)]) == 0
+    assert "2 new rows from 1 sealed files" in capsys.readouterr().out
+    assert compact_lake.main(["--data", str(blobs.root)]) == 0
+    assert "nothing new" in capsys.readouterr().out
+    assert compact_lake.main(["--data", str(tmp_path / "absent")]) == 2
+    assert "ingest or generate a shop first" in capsys.readouterr().err
+    blobs.write("lake/lake_manifest.json", b"{")
+    assert compact_lake.main(["--data", str(blobs.root)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_exposures_come_back_in_order(blobs: FolderBlobStore) -> None:
+    name = write_exposures(blobs, "worker-1", START + 60_000, [b'{"n":2}'])
+    write_exposures(blobs, "worker-1", START, [b'{"n":0}', '{"n":1,"title":"caf\u00e9\u2028"}'.encode()])
+    assert name == "lake/exposures/worker-1/20231115T0001Z.ndjson.gz"
+    assert [found["n"] for found in read_exposures(blobs)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="newline"):
+        write_exposures(blobs, "worker-1", START, [b"{\n}"])
+    with pytest.raises(ValueError, match="worker name"):
+        write_exposures(blobs, "../up", START, [])
+    blobs.write(name, b"?")
+    with pytest.raises(CorruptRecord):
+        list(read_exposures(blobs))
