@@ -1,0 +1,136 @@
+"""Stage: the neighbour lists of every item, of every kind and span, as Spark jobs over slices of the items."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import SparkSession
+
+from batch.models.bought_together import bought_together
+from batch.models.cooccurrence import cooccurrence_lists
+from batch.models.similar_items import similar_items
+from batch.periods import SPANS, Span
+from batch.retrieval_span import RetrievalSpan, load_span
+from batch.spark import add_master_argument, parallelism, spark_session, write_parts
+from batch.stage_folder import replace_folder
+from shared.candidates.query import ListKind
+from shared.candidates.span import lists_folder
+from shared.cli import command
+
+LIST_SIZE: Final = 50
+SLICE_ITEMS: Final = 512
+"""Items that are worked on at once: a dense block of them against all items must fit into a worker's memory."""
+
+_SCHEMA: Final = "item int, indexes array<int>, columns array<array<float>>"
+_ARROW_SCHEMA: Final = pa.schema(
+    [
+        pa.field("item", pa.int32()),
+        pa.field("indexes", pa.list_(pa.int32())),
+        pa.field("columns", pa.list_(pa.list_(pa.float32()))),
+    ]
+)
+
+Columns = tuple[NDArray[np.int32], list[NDArray[np.floating | np.integer]]]
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write nightly/lists/<span>/<kind> of a shop's folder."""
+    parser = argparse.ArgumentParser(prog="python -m batch.build_neighbours", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the shop")
+    parser.add_argument("--list-size", type=int, default=LIST_SIZE, metavar="K", help="longest list (%(default)s)")
+    add_master_argument(parser)
+    arguments = parser.parse_args(argv)
+    spark = spark_session(arguments.data, arguments.master)
+    for span in SPANS:
+        build_span(spark, arguments.data.resolve(), span, arguments.list_size)
+    return 0
+
+
+def build_span(spark: SparkSession, data: Path, span: Span, list_size: int) -> None:
+    """Build the lists of one span; each kind's folder is replaced whole. Raises ConfigurationError without the fit."""
+    items_count = len(load_span(data, span).items.factors)
+    slices = -(-items_count // SLICE_ITEMS)
+    starts = spark.range(0, slices, 1, numPartitions=min(slices, parallelism(spark)))
+    for kind in ListKind:
+        started = perf_counter()
+        with replace_folder(lists_folder(data, span, kind)) as folder:
+            write_parts(starts.mapInArrow(_slices_to_lists(data, span, kind, list_size), _SCHEMA), folder)
+        seconds = perf_counter() - started
+        print(
+            f"  {span} {kind.value}: lists of {items_count:,} items in {seconds:.1f} s ({items_count / seconds:,.0f}/s)"
+        )
+
+
+def cut_lists(fitted: RetrievalSpan, kind: ListKind, start: int, stop: int, list_size: int) -> Columns:
+    """The lists of the items `start` to `stop`: int32[rows, k] indexes (-1 pads) and columns [rows, k], score first.
+
+    bought_together adds to the score the count of baskets that hold both, lift and confidence.
+    """
+    params = fitted.params
+    if kind is ListKind.COOCCURRENCE:
+        met = cooccurrence_lists(fitted.cooccurrence, start, stop, k=list_size, seed=params.seed)
+        return met.indexes, [met.scores]
+    if kind is ListKind.SIMILAR:
+        like = similar_items(
+            fitted.items.factors,
+            fitted.cooccurrence,
+            start,
+            stop,
+            k=list_size,
+            cosine_share=params.cosine_share,
+            seed=params.seed,
+        )
+        return like.indexes, [like.scores]
+    bought = bought_together(fitted.baskets, start, stop, k=list_size, min_count=params.min_count, seed=params.seed)
+    return bought.indexes, [bought.scores, bought.count, bought.lift, bought.confidence]
+
+
+def _slices_to_lists(
+    data: Path, span: Span, kind: ListKind, list_size: int
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def lists_of(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        fitted = load_span(data, span)
+        items_count = len(fitted.items.factors)
+        for batch in batches:
+            for number in batch.column(0).to_pylist():
+                start = number * SLICE_ITEMS
+                stop = min(start + SLICE_ITEMS, items_count)
+                yield _batch_of(start, *cut_lists(fitted, kind, start, stop, list_size))
+
+    return lists_of
+
+
+def _batch_of(
+    start: int, indexes: NDArray[np.int32], columns: list[NDArray[np.floating | np.integer]]
+) -> pa.RecordBatch:
+    """Padded arrays as ragged Arrow lists."""
+    found = indexes >= 0
+    lengths = found.sum(axis=1)
+    offsets = np.r_[0, np.cumsum(lengths)].astype(np.int32)
+    # Per row, its columns one after the other: [rows, columns, k] read in that order where found.
+    stacked = np.stack([column.astype(np.float32) for column in columns], axis=1)
+    kept = np.repeat(found[:, None, :], len(columns), axis=1)
+    inner = np.r_[0, np.cumsum(np.repeat(lengths, len(columns)))].astype(np.int32)
+    outer = (np.arange(len(indexes) + 1) * len(columns)).astype(np.int32)
+    values = pa.ListArray.from_arrays(pa.array(inner), pa.array(stacked[kept]))
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(np.arange(start, start + len(indexes), dtype=np.int32)),
+            pa.ListArray.from_arrays(pa.array(offsets), pa.array(indexes[found])),
+            pa.ListArray.from_arrays(pa.array(outer), values),
+        ],
+        schema=_ARROW_SCHEMA,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

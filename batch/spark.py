@@ -1,0 +1,95 @@
+"""The Spark session: one a process, local unless told otherwise, quiet, its files below the shop's folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Final
+
+from pyspark.sql import DataFrame, SparkSession
+
+from batch.java import spark_environment
+
+DEFAULT_MASTER: Final = "local[*]"
+_GIB: Final = 1024**3
+_ROOT: Final = Path(__file__).resolve().parents[1]
+
+_LOGGING: Final = """\
+rootLogger.level = error
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = spark: %p %c{1}: %m%n%ex
+logger.shutdown.name = org.apache.spark.util.ShutdownHookManager
+logger.shutdown.level = off
+"""
+
+
+def add_master_argument(parser: argparse.ArgumentParser) -> None:
+    """Give a Spark stage its `--master`."""
+    parser.add_argument(
+        "--master",
+        default=DEFAULT_MASTER,
+        metavar="URL",
+        help="Spark master of the first session (default %(default)s)",
+    )
+
+
+def spark_session(data: Path, master: str = DEFAULT_MASTER) -> SparkSession:
+    """The session of this process, started by the first call; later calls get the same one whatever they ask for.
+
+    Its temporary files and warehouse lie in `data`/spark. Workers run this Python and import this checkout. Raises
+    ConfigurationError when no Java serves.
+    """
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
+    scratch = (data / "spark").resolve()
+    scratch.mkdir(parents=True, exist_ok=True)
+    logging = scratch / "log4j2.properties"
+    logging.write_text(_LOGGING, encoding="utf-8")
+    os.environ.update(spark_environment())
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(os.pathsep.join(paths).split(os.pathsep)))
+    settings = {
+        "spark.driver.memory": f"{_driver_memory_gib()}g",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging.as_uri()}",
+        "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"],
+        "spark.local.dir": str(scratch / "tmp"),
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    builder = SparkSession.builder.appName("recommndr").master(master)
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+def parallelism(spark: SparkSession) -> int:
+    """How many tasks a stage should have: two for each core, so that a slow one does not hold up the rest."""
+    return 2 * int(spark.sparkContext.defaultParallelism)
+
+
+def write_parts(frame: DataFrame, folder: Path) -> None:
+    """Write a frame into an empty folder as part-00000.parquet and so on, and nothing else.
+
+    Spark names its files at random and adds checksums; equal frames here make equal folders.
+    """
+    frame.write.mode("overwrite").parquet(folder.resolve().as_uri())
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".parquet":
+            path.rename(folder / f"{path.name[: len('part-00000')]}.parquet")
+        else:
+            path.unlink()
+
+
+def _driver_memory_gib() -> int:
+    """A quarter of the machine's memory, 1 to 8 GiB: the Python workers need their share too."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(8, total // _GIB // 4))
