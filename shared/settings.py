@@ -1,0 +1,186 @@
+"""The settings: one frozen object, read once from the environment in the composition root.
+
+The class below is the one table of them: name, default, what it is for. Documentation, local.settings.json.example and
+the app settings on Azure are held equal to it by tests.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Self
+
+from shared.errors import ConfigurationError
+
+SECRET_DEFAULT = "recommndr-on-this-machine"  # noqa: S105 - names itself as no secret; Azure sets a real one
+_REDIS_SCHEMES = ("unix://", "redis://", "rediss://")
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _redis_url(value: str) -> str:
+    if not value.startswith(_REDIS_SCHEMES):
+        raise ValueError(f"must start with one of {', '.join(_REDIS_SCHEMES)}")
+    return value
+
+
+def _blob_url(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme != "https":
+        raise ValueError("must be the path of a folder or https://<account>.blob.core.windows.net/<container>")
+    if separator and not rest.partition("/")[2]:
+        raise ValueError("must name a container after the account")
+    return value
+
+
+def _source(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", value):
+        raise ValueError("must be lower-case letters, digits and hyphens, 63 at most, and begin with no hyphen")
+    return value
+
+
+def _secret(value: str) -> str:
+    if len(value) < 16:
+        raise ValueError("must have at least 16 characters")
+    return value
+
+
+def _log_level(value: str) -> str:
+    if value.upper() not in _LOG_LEVELS:
+        raise ValueError(f"must be one of {', '.join(_LOG_LEVELS)}")
+    return value.upper()
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+    for origin in origins:
+        if not re.fullmatch(r"https?://[^/\s]+", origin):
+            raise ValueError(f"holds {origin!r}, which is no origin such as https://shop.example")
+    return origins
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"-?\d{1,18}", value) or not low <= int(value) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def _share(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError("must be a number from 0 to 1")
+    return number
+
+
+def _setting(name: str, default: str, description: str, parse: Callable[[str], Any] = _text) -> Any:  # noqa: ANN401 - as dataclasses.field
+    return field(default=parse(default), metadata={"name": name, "text": default, "about": description, "parse": parse})
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings:
+    """Every setting, parsed. Without an environment it holds the defaults, which fit one machine."""
+
+    redis_url: str = _setting(
+        "REDIS_URL",
+        "redis://localhost:6379/0",
+        "Redis that holds feature state and releases",
+        _redis_url,
+    )
+    event_log_url: str = _setting(
+        "EVENT_LOG_URL", "redis://localhost:6380/0", "Redis that holds the embedded broker log", _redis_url
+    )
+    blob_url: str = _setting(
+        "BLOB_URL",
+        ".recommndr/data",
+        "Lake and releases: a folder, or a blob container at https",
+        _blob_url,
+    )
+    event_source: str = _setting("EVENT_SOURCE", "live-1", "Name of the live stream in its present epoch", _source)
+    partition_count: int = _setting("PARTITION_COUNT", "4", "Partitions of the live stream", _whole(1, 1024))
+    event_hub_name: str = _setting("EVENT_HUB_NAME", "events", "Event hub that triggers process_events")
+    user_key_secret: str = _setting(
+        "USER_KEY_SECRET", SECRET_DEFAULT, "Keys the hash that stands for a user in Redis; never change it", _secret
+    )
+    exposure_sampling: float = _setting("EXPOSURE_SAMPLING", "1.0", "Share of pages written to exposure files", _share)
+    exploration: float = _setting(
+        "EXPLORATION", "0.05", "Probability that one place of a page goes to a new arrival at random", _share
+    )
+    item_poll_ms: int = _setting(
+        "ITEM_POLL_MS", "200", "Pause between two looks at what changed in the items", _whole(10, 60_000)
+    )
+    allocation_poll_ms: int = _setting(
+        "ALLOCATION_POLL_MS", "1000", "Pause between two looks at which releases are live", _whole(10, 600_000)
+    )
+    redis_timeout_ms: int = _setting(
+        "REDIS_TIMEOUT_MS", "250", "Longest wait of a page for one answer of Redis", _whole(10, 60_000)
+    )
+    event_log_timeout_ms: int = _setting(
+        "EVENT_LOG_TIMEOUT_MS", "1000", "Longest wait of POST /events for the broker log", _whole(10, 60_000)
+    )
+    max_body_bytes: int = _setting("MAX_BODY_BYTES", "1048576", "Largest request body", _whole(1024, 100 * 1024**2))
+    cors_origins: tuple[str, ...] = _setting(
+        "CORS_ORIGINS", "", "Origins, comma-separated, whose pages may call the API", _origins
+    )
+    mlflow_tracking_uri: str = _setting(
+        "MLFLOW_TRACKING_URI", "", "Where nightly runs are tracked; empty is mlflow.db in the data folder"
+    )
+    log_level: str = _setting("LOG_LEVEL", "INFO", "Least severe log messages to write", _log_level)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Self:
+        """Read every setting; an absent or empty one takes its default.
+
+        Raises:
+            ConfigurationError: a value makes no sense; the message names the setting and what it takes.
+        """
+        values: dict[str, Any] = {}
+        for each in fields(cls):
+            text = environ.get(each.metadata["name"], "").strip()
+            if text:
+                values[each.name] = _parsed(each, text)
+        return cls(**values)
+
+    def __repr__(self) -> str:
+        """Without the secret and the passwords that addresses may carry."""
+        hidden = {"user_key_secret", "redis_url", "event_log_url"}
+        shown = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.name not in hidden)
+        return f"Settings({', '.join(shown)})"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingDescription:
+    """One line of the table of settings."""
+
+    name: str
+    default: str
+    about: str
+
+
+def described_settings() -> tuple[SettingDescription, ...]:
+    """The table: every setting with its default as it would be written in the environment."""
+    found = []
+    for each in fields(Settings):
+        assert each.default is not MISSING, "every setting has a default"
+        found.append(SettingDescription(each.metadata["name"], each.metadata["text"], each.metadata["about"]))
+    return tuple(found)
+
+
+def _parsed(each: Field[Any], text: str) -> object:
+    try:
+        return each.metadata["parse"](text)
+    except ValueError as error:
+        shown = "its value" if "SECRET" in each.metadata["name"] or "://" in text else repr(text[:80])
+        raise ConfigurationError(
+            f"{each.metadata['name']} {error}, and {shown} is not that ({each.metadata['about']})"
+        ) from error
