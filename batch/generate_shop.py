@@ -100,14 +100,24 @@ def _print_summary(plan: ShopPlan, out: Path, counts: Counter[str], seconds: flo
 
 def _parse(argv: Sequence[str] | None) -> tuple[ShopPlan, Path]:
     parser = argparse.ArgumentParser(prog="python -m batch.generate_shop", description=__doc__)
-    parser.add_argument("--users", type=int, default=5_000, help="shoppers, each of whom comes at least once (default 5000)")
+    parser.add_argument(
+        "--users", type=int, default=5_000, help="shoppers, each of whom comes at least once (default 5000)"
+    )
     parser.add_argument("--items", type=int, default=2_000, help="products (default 2000)")
-    parser.add_argument("--events", type=int, default=300_000, help="events of shoppers, within a few percent (default 300000)")
+    parser.add_argument(
+        "--events", type=int, default=300_000, help="events of shoppers, within a few percent (default 300000)"
+    )
     parser.add_argument("--days", type=int, default=90, help="shop-local days (default 90)")
     parser.add_argument("--seed", type=int, default=1, help="another seed is another shop (default 1)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the shop's folder; its lake is written there")
-    parser.add_argument("--ends-at", metavar="INSTANT", help="ISO 8601 instant before which all happens (default: the last midnight)")
-    parser.add_argument("--time-zone", default="Europe/London", help="IANA time zone of the shop (default Europe/London)")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="the shop's folder; its lake is written there"
+    )
+    parser.add_argument(
+        "--ends-at", metavar="INSTANT", help="ISO 8601 instant before which all happens (default: the last midnight)"
+    )
+    parser.add_argument(
+        "--time-zone", default="Europe/London", help="IANA time zone of the shop (default Europe/London)"
+    )
     parser.add_argument("--partitions", type=int, default=4, help="partitions of the event source (default 4)")
     given = parser.parse_args(argv)
     for name, most in _MOST.items():

@@ -63,12 +63,12 @@ Garden | Barbecue | 14900 | charcoal barbecue, gas barbecue, portable grill | Ba
 Garden | Barbecue fuel | 1500* | lumpwood charcoal, briquettes, smoking chips | Barbecue
 Electronics | Headphones | 11900 | wireless headphones, in-ear headphones, gaming headset | Speakers, Phone cases
 Electronics | Speakers | 12900 | bluetooth speaker, soundbar, bookshelf speaker pair | Cables and chargers
-Electronics | Phone cases | 1900 | leather phone case, clear phone case, rugged phone case | Screen protectors, Cables and chargers
+Electronics | Phone cases | 1900 | leather phone case, clear case, phone wallet | Screen protectors, Cables and chargers
 Electronics | Screen protectors | 1200 | tempered glass, privacy screen, camera guard | Phone cases
 Electronics | Cables and chargers | 1700 | USB-C charger, braided cable, power bank | Phone cases, Headphones
 Electronics | Fitness trackers | 13900 | running watch, activity band, heart rate strap | Running shoes, Running wear
 Electronics | Keyboards and mice | 6900 | mechanical keyboard, wireless mouse, keypad | Desk accessories, Monitors
-Electronics | Monitors | 22900 | office monitor, gaming monitor, portable monitor | Cables and chargers, Keyboards and mice
+Electronics | Monitors | 22900 | office monitor, gaming monitor, small monitor | Cables and chargers, Keyboards and mice
 Office | Notebooks | 1400 | dotted notebook, leather journal, planner | Pens, Desk accessories
 Office | Pens | 1200 | fountain pen, gel pen set, drawing pen set | Notebooks, Ink and paper
 Office | Ink and paper | 1100* | ink bottle, printer paper, cartridge pack | Pens
@@ -122,7 +122,18 @@ COLOURS = (
     "black", "white", "slate grey", "navy", "forest green", "sand", "terracotta", "mustard",
     "sky blue", "burgundy", "olive", "rose", "copper", "ivory", "teal", "charcoal",
 )  # fmt: skip
-QUALIFIERS = ("", "compact", "large", "lightweight", "premium", "everyday", "travel", "limited edition", "eco", "starter")
+QUALIFIERS = (
+    "",
+    "compact",
+    "large",
+    "lightweight",
+    "premium",
+    "everyday",
+    "travel",
+    "limited edition",
+    "eco",
+    "starter",
+)
 MODELS = (
     "Alder", "Birch", "Cove", "Dune", "Ember", "Fjord", "Glen", "Harbour", "Isla", "Juniper", "Kestrel", "Larch",
     "Meadow", "North", "Orchard", "Pebble", "Quarry", "Ridge", "Summit", "Thistle", "Umber", "Vale", "Willow", "Zephyr",

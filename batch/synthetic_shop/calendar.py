@@ -14,7 +14,32 @@ from shared.events import from_ms, to_ms
 
 # Monday to Sunday, and hour by hour: the shape of real shops' click streams, in shop-local time.
 _WEEKDAY = (1.12, 1.14, 1.10, 1.06, 0.96, 0.76, 0.86)
-_HOUR = (0.4, 0.3, 0.2, 0.15, 0.15, 0.3, 0.9, 2.0, 3.2, 4.2, 4.8, 5.0, 5.6, 5.2, 4.8, 4.7, 4.9, 5.4, 6.2, 7.2, 7.8, 7.0, 4.6, 2.0)
+_HOUR = (
+    0.4,
+    0.3,
+    0.2,
+    0.15,
+    0.15,
+    0.3,
+    0.9,
+    2.0,
+    3.2,
+    4.2,
+    4.8,
+    5.0,
+    5.6,
+    5.2,
+    4.8,
+    4.7,
+    4.9,
+    5.4,
+    6.2,
+    7.2,
+    7.8,
+    7.0,
+    4.6,
+    2.0,
+)
 
 IMPORT_SPAN_MS = 30 * 60_000
 """The nightly import changes the catalogue within this time after midnight; no visit starts before it has ended."""
@@ -51,7 +76,11 @@ class Calendar:
         offset_ms = (hours * 3_600_000 + within * 3_600_000).astype(np.int64)
         first_hour = hours == 0
         offset_ms[first_hour] = (IMPORT_SPAN_MS * (1 + within[first_hour])).astype(np.int64)
-        return self.starts_at[day] + offset_ms
+        times: npt.NDArray[np.int64] = self.starts_at[day] + offset_ms
+        if day + 1 == self.days:
+            return times  # what lies beyond the end of an unfinished day has not happened yet
+        within_day: npt.NDArray[np.int64] = np.minimum(times, self.stops_at[day] - 60_000)  # the day of 23 hours
+        return within_day
 
 
 def last_midnight(now: datetime, zone: ZoneInfo) -> int:
@@ -72,7 +101,10 @@ def build_calendar(seed: int, days: int, ends_at: int, zone: ZoneInfo) -> Calend
         starts_at=starts,
         stops_at=np.append(starts[1:], ends_at),
         weekdays=weekdays,
-        traffic=np.array(_WEEKDAY)[weekdays] * np.exp(noise) * season * _fraction(starts[-1], ends_at, midnight_after, days),
+        traffic=np.array(_WEEKDAY)[weekdays]
+        * np.exp(noise)
+        * season
+        * _fraction(starts[-1], ends_at, midnight_after, days),
     )
 
 

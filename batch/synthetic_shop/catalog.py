@@ -75,7 +75,7 @@ def build_catalog(seed: int, count: int, calendar: Calendar) -> Catalog:
     family, family_start = _draw_families(seed, leaf_start)
     brand, brand_count = _draw_brands(seed, leaves, leaf)
     style_number, style = _draw_styles(seed, family, len(family_start) - 1)
-    price_cents, price_z = _draw_prices(seed, leaves, leaf, family, brand, brand_count)
+    price_cents, price_z = _draw_prices(seed, leaves, leaf=leaf, family=family, brand=brand, brand_count=brand_count)
     random = random_stream(seed, "appeal")
     appeal = random.normal(0, 0.95, count) + random.normal(0, 0.45, len(family_start) - 1)[family]
     arrival_day, arrived_at = _draw_arrivals(seed, count, calendar)
@@ -97,7 +97,9 @@ def build_catalog(seed: int, count: int, calendar: Calendar) -> Catalog:
         appeal=appeal,
         quality=random.normal(0, 0.35, count),
         consumable=np.array([LEAVES[number].consumable for number in leaves])[leaf],
-        partners=_draw_partners(seed, leaves, leaf_start, family, family_start, style, appeal),
+        partners=_draw_partners(
+            seed, leaves, leaf_start=leaf_start, family=family, family_start=family_start, style=style, appeal=appeal
+        ),
         arrival_day=arrival_day,
         arrived_at=arrived_at,
         hidden_day=np.where(random.random(count) < _HIDDEN_SHARE, random.integers(0, calendar.days + 1, count), NEVER),
@@ -149,7 +151,7 @@ def _draw_styles(seed: int, family: Ints, families: int) -> tuple[Ints, Floats]:
 
 
 def _draw_prices(
-    seed: int, leaves: tuple[int, ...], leaf: Ints, family: Ints, brand: Ints, brand_count: int
+    seed: int, leaves: tuple[int, ...], *, leaf: Ints, family: Ints, brand: Ints, brand_count: int
 ) -> tuple[Ints, Floats]:
     random = random_stream(seed, "prices")
     z = (
@@ -165,7 +167,14 @@ def _draw_prices(
 
 
 def _draw_partners(
-    seed: int, leaves: tuple[int, ...], leaf_start: Ints, family: Ints, family_start: Ints, style: Floats, appeal: Floats
+    seed: int,
+    leaves: tuple[int, ...],
+    *,
+    leaf_start: Ints,
+    family: Ints,
+    family_start: Ints,
+    style: Floats,
+    appeal: Floats,
 ) -> Ints:
     random = random_stream(seed, "partners")
     place = {LEAVES[number].name: position for position, number in enumerate(leaves)}

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from batch.synthetic_shop.catalog import Catalog, Floats, Ints
-from batch.synthetic_shop.market import MarketDay
-from batch.synthetic_shop.memory import REBUY_AFTER_DAYS, Business, Memory
-from batch.synthetic_shop.shoppers import Shoppers
+from batch.synthetic_shop.catalog import Floats, Ints
+from batch.synthetic_shop.memory import REBUY_AFTER_DAYS, Business
+from batch.synthetic_shop.scene import Scene
 from batch.synthetic_shop.visits import Views
 
 VIEW, CART, REMOVE, PURCHASE = range(4)
-_CART_LOG_ODDS = -3.75
+_CART_LOG_ODDS = -3.65
 _LIKING = 1.05
 _KIND_BONUS = np.array([0.3, 0.8, 1.8, 2.6, 0.0])
 _DISCOUNT_BONUS = 3.0
@@ -32,11 +31,16 @@ _STRENGTH = np.array([0.0, 1.6, 3.5, 5.0])
 _PARTNER_SHARES = (0.6, 0.25, 0.15)
 _WANTS_PARTNER = 0.75
 _WANTS_REFILL = 0.7
+# Events of a visit are put in order by position; what follows a view stands between two positions.
+_AFTER_CART, _AFTER_LOOK, _AFTER_PARTNER, _AT_REMOVAL, _AT_CHECKOUT = 0.1, 0.2, 0.3, 900.0, 1_000.0
 
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """Events of a round of visits, one row each, ordered by visit and time; `after_ms` counts from the visit's start."""
+    """Events of a round of visits, one row each, ordered by visit and time; `after_ms` counts from the visit's start.
+
+    `liking` is the shopper's affinity to the item.
+    """
 
     visit: Ints
     item: Ints
@@ -49,68 +53,88 @@ class Actions:
         return Actions(*(getattr(self, name)[rows] for name in ("visit", "item", "type_code", "after_ms", "liking")))
 
 
-def draw_actions(
-    shopper: Ints, views: Views, shoppers: Shoppers, memory: Memory, catalog: Catalog, market: MarketDay, random: np.random.Generator
-) -> Actions:
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """Looks at items and what may come of each; the rows of one visit need not stand together."""
+
+    visit: Ints
+    item: Ints
+    order: Floats
+    liking: Floats
+    chance: Floats
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> _Looks:
+        return _Looks(*(getattr(self, name)[rows] for name in ("visit", "item", "order", "liking", "chance")))
+
+    def join(self, other: _Looks) -> _Looks:
+        names = ("visit", "item", "order", "liking", "chance")
+        return _Looks(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+
+
+def draw_actions(shopper: Ints, views: Views, scene: Scene) -> Actions:
     """Carts, removals, partner looks and purchases that grow out of the views; `shopper` has one entry a visit."""
-
-    def cart_chance(visit: Ints, item: Ints, bonus: Floats) -> tuple[Floats, Floats]:
-        who = shopper[visit]
-        liking = shoppers.affinity(who, item, catalog)
-        odds = _CART_LOG_ODDS + shoppers.readiness[who] + _LIKING * liking + bonus + _DISCOUNT_BONUS * market.discount[item]
-        possible = market.in_stock[item] & memory.may_buy(who, item, market.day, catalog)
-        return possible / (1 + np.exp(-odds)), liking
-
-    chance, liking = cart_chance(views.visit, views.item, _KIND_BONUS[views.kind])
-    first = _first_of_pair(views.visit, views.item, len(catalog))
-    carted = first & (random.random(len(chance)) < chance)
+    catalog, random, items = scene.catalog, scene.random, len(scene.catalog)
+    looks = _weigh(
+        shopper,
+        views.visit,
+        views.item,
+        order=views.position.astype(np.float64),
+        bonus=_KIND_BONUS[views.kind],
+        scene=scene,
+    )
+    first = _first_of_pair(looks, items)
+    carted = first & (random.random(len(first)) < looks.chance)
     # What stands in the cart from an earlier visit may be bought without being put there again.
-    waiting = first & ~carted & (views.kind == Business.CARTED) & (chance > 0) & (random.random(len(chance)) < _CARTED_BUY)
+    waiting = first & ~carted & (views.kind == Business.CARTED) & (random.random(len(first)) < _CARTED_BUY)
+    waiting &= looks.chance > 0
+    partner = catalog.partners[looks.item, 0]
+    tempted = carted & (random.random(len(first)) < _PARTNER_LOOK) & (scene.market.weight[partner] > 0)
+    bonus = np.full(int(tempted.sum()), _PARTNER_BONUS)
+    order = looks.order[tempted] + _AFTER_LOOK
+    extra = _weigh(shopper, looks.visit[tempted], partner[tempted], order=order, bonus=bonus, scene=scene)
+    new = ~np.isin(extra.visit * items + extra.item, looks.visit * items + looks.item)
+    extra_carted = new & _first_of_pair(extra, items) & (random.random(len(new)) < extra.chance)
 
-    partner = catalog.partners[views.item, 0]
-    looked = carted & (random.random(len(chance)) < _PARTNER_LOOK) & (market.weight[partner] > 0)
-    more_visit, more_item = views.visit[looked], partner[looked]
-    more_chance, more_liking = cart_chance(more_visit, more_item, np.full(len(more_item), _PARTNER_BONUS))
-    new = ~np.isin(more_visit * len(catalog) + more_item, views.visit * len(catalog) + views.item)
-    more_carted = new & _first_of_pair(more_visit, more_item, len(catalog)) & (random.random(len(more_item)) < more_chance)
-
-    cart_visit = np.concatenate([views.visit[carted], more_visit[more_carted]])
-    cart_item = np.concatenate([views.item[carted], more_item[more_carted]])
-    removed = random.random(len(cart_visit)) < _REMOVED
-    checkout = random.random(len(shopper)) < np.clip(_CHECKOUT + 0.15 * shoppers.readiness[shopper], 0.05, 0.95)
-    checkout[views.visit[waiting]] = True
-    sold = checkout[cart_visit] & ~removed
-    base = views.position.astype(np.float64)
-    parts = [
-        (views.visit, views.item, VIEW, base),
-        (views.visit[carted], views.item[carted], CART, base[carted] + 0.1),
-        (more_visit, more_item, VIEW, base[looked] + 0.2),
-        (more_visit[more_carted], more_item[more_carted], CART, base[looked][more_carted] + 0.3),
-        (cart_visit[removed], cart_item[removed], REMOVE, np.full(int(removed.sum()), 900.0)),
-        (cart_visit[sold], cart_item[sold], PURCHASE, np.full(int(sold.sum()), 1000.0)),
-        (views.visit[waiting], views.item[waiting], PURCHASE, np.full(int(waiting.sum()), 1000.0)),
-    ]
-    visit = np.concatenate([part[0] for part in parts])
-    item = np.concatenate([part[1] for part in parts])
-    code = np.concatenate([np.full(len(part[0]), part[2]) for part in parts])
-    order = np.lexsort((item, np.concatenate([part[3] for part in parts]), visit))
-    visit, item, code = visit[order], item[order], code[order]
-    all_liking = np.concatenate([liking, more_liking])
-    keep = np.full(len(visit), -np.inf)
-    keep[code == VIEW] = _aligned(order, all_liking, len(views.visit), len(parts[1][0]), len(more_visit))
-    return Actions(visit=visit, item=item, type_code=code, after_ms=_draw_instants(visit, code, random), liking=keep)
+    carts = looks.take(carted).join(extra.take(extra_carted))
+    removed = random.random(len(carts.visit)) < _REMOVED
+    readiness = scene.shoppers.readiness[shopper]
+    checkout = random.random(len(shopper)) < np.clip(_CHECKOUT + 0.15 * readiness, 0.05, 0.95)
+    checkout[looks.visit[waiting]] = True
+    sold = carts.take(checkout[carts.visit] & ~removed).join(looks.take(waiting))
+    return _in_order(
+        (looks, VIEW, looks.order),
+        (extra, VIEW, extra.order),
+        (carts, CART, carts.order + _AFTER_CART),
+        (carts.take(removed), REMOVE, np.full(int(removed.sum()), _AT_REMOVAL)),
+        (sold, PURCHASE, np.full(len(sold.visit), _AT_CHECKOUT)),
+        random=random,
+    )
 
 
-def _aligned(order: Ints, liking: Floats, views: int, carts: int, more: int) -> Floats:
-    """The likings of all view rows in sorted order: the views come first before sorting, the partner looks after the carts."""
-    del more
-    rows = order[(order < views) | ((order >= views + carts) & (order < views + carts + len(liking) - views))]
-    return liking[np.where(rows < views, rows, rows - carts)]
+def _weigh(shopper: Ints, visit: Ints, item: Ints, *, order: Floats, bonus: Floats, scene: Scene) -> _Looks:
+    """Looks with the chance that each puts its item into the cart: 0 when it is out of stock or bought lately."""
+    market, who = scene.market, shopper[visit]
+    liking = scene.shoppers.affinity(who, item, scene.catalog)
+    odds = _CART_LOG_ODDS + scene.shoppers.readiness[who] + _LIKING * liking + bonus
+    odds += _DISCOUNT_BONUS * market.discount[item]
+    possible = market.in_stock[item] & scene.memory.may_buy(who, item, market.day, scene.catalog)
+    return _Looks(visit=visit, item=item, order=order, liking=liking, chance=possible / (1 + np.exp(-odds)))
 
 
-def _first_of_pair(visit: Ints, item: Ints, items: int) -> npt.NDArray[np.bool_]:
-    first = np.zeros(len(visit), bool)
-    first[np.unique(visit * items + item, return_index=True)[1]] = True
+def _in_order(*parts: tuple[_Looks, int, Floats], random: np.random.Generator) -> Actions:
+    visit = np.concatenate([looks.visit for looks, _, _ in parts])
+    item = np.concatenate([looks.item for looks, _, _ in parts])
+    code = np.concatenate([np.full(len(looks.visit), type_code) for looks, type_code, _ in parts])
+    rows = np.lexsort((item, np.concatenate([order for _, _, order in parts]), visit))
+    liking = np.concatenate([looks.liking for looks, _, _ in parts])[rows]
+    visit, item, code = visit[rows], item[rows], code[rows]
+    after_ms = _draw_instants(visit, code, random)
+    return Actions(visit=visit, item=item, type_code=code, after_ms=after_ms, liking=liking)
+
+
+def _first_of_pair(looks: _Looks, items: int) -> npt.NDArray[np.bool_]:
+    first = np.zeros(len(looks.visit), bool)
+    first[np.unique(looks.visit * items + looks.item, return_index=True)[1]] = True
     return first
 
 
@@ -122,14 +146,14 @@ def _draw_instants(visit: Ints, code: Ints, random: np.random.Generator) -> Ints
     opens = np.diff(visit, prepend=-1) != 0
     # One checkout buys everything at one instant.
     gap[opens | ((code == PURCHASE) & (np.roll(code, 1) == PURCHASE))] = 0.0
-    total = np.cumsum((gap * 1000).astype(np.int64))
-    return total - np.repeat(total[opens], np.diff(np.append(np.flatnonzero(opens), len(visit))))
+    total: Ints = np.cumsum((gap * 1000).astype(np.int64))
+    after: Ints = total - np.repeat(total[opens], np.diff(np.append(np.flatnonzero(opens), len(visit))))
+    return after
 
 
-def settle(
-    shopper: Ints, actions: Actions, memory: Memory, catalog: Catalog, day: int, random: np.random.Generator
-) -> None:
+def settle(shopper: Ints, actions: Actions, scene: Scene) -> None:
     """Write into the memory what the visits leave behind; `shopper` has one entry a visit, no shopper twice."""
+    memory, catalog, random, day = scene.memory, scene.catalog, scene.random, scene.market.day
     who, item, code = shopper[actions.visit], actions.item, actions.type_code
     last = np.append(np.diff(actions.visit) != 0, True)[: len(who)]
     memory.last_leaf[who[last]] = catalog.leaf[item[last]]
@@ -156,4 +180,4 @@ def settle(
     strength = np.where(kind == Business.VIEWED, liking[rows], _STRENGTH[kind])
     due = np.select([kind == Business.PARTNER, kind == Business.REFILL], [soon[rows], later[rows]], day)
     what = np.where(kind == Business.PARTNER, partner[rows], item[rows])
-    memory.remember(who[rows], what, strength, due, kind, day)
+    memory.remember(who[rows], what, strength=strength, due_day=due, kind=kind, day=day)

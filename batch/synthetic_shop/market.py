@@ -97,18 +97,28 @@ class Market:
         return np.ceil(5 + self._demand * days * np.exp(random.normal(0, 0.3, len(days)))).astype(np.int64)
 
     def _reprice(
-        self, day: int, random: np.random.Generator, present: npt.NDArray[np.bool_], updates: dict[int, dict[str, int | bool]]
+        self,
+        day: int,
+        random: np.random.Generator,
+        present: npt.NDArray[np.bool_],
+        updates: dict[int, dict[str, int | bool]],
     ) -> None:
         count = len(self.catalog)
         before = self._price()
-        chance, span, level = random.random(count), random.integers(3, 11, count), random.integers(0, len(_DISCOUNTS), count)
+        chance, span, level = (
+            random.random(count),
+            random.integers(3, 11, count),
+            random.integers(0, len(_DISCOUNTS), count),
+        )
         shift = np.exp(random.normal(0, 0.06, count))
         self._factor = np.where(self._until <= day, 1.0, self._factor)
         starts = present & (chance < _DISCOUNT_CHANCE) & (self._factor == 1.0)
         self._factor = np.where(starts, np.array(_DISCOUNTS)[level], self._factor)
         self._until = np.where(starts, day + span, self._until)
         moved = present & (chance > 1 - _NEW_PRICE_CHANCE)
-        self._list_price = np.where(moved, np.maximum(49, np.round(self._list_price * shift)), self._list_price).astype(np.int64)
+        self._list_price = np.where(moved, np.maximum(49, np.round(self._list_price * shift)), self._list_price).astype(
+            np.int64
+        )
         after = self._price()
         for item in np.flatnonzero(present & (after != before)):
             updates.setdefault(int(item), {})["price_cents"] = int(after[item])

@@ -98,7 +98,7 @@ class Memory:
         self.seen[shopper[kept], (self.seen_count[shopper[kept]] + turn[kept]) % _SEEN] = item[kept]
         self.seen_count[shopper[starts]] += sizes.astype(np.int32)
 
-    def remember(self, shopper: Ints, item: Ints, strength: Floats, due_day: Ints, kind: Ints, day: int) -> None:
+    def remember(self, shopper: Ints, item: Ints, *, strength: Floats, due_day: Ints, kind: Ints, day: int) -> None:
         """Add unfinished business in the given order; today's weakest slot goes, an item stands in one slot only."""
         for rows in _in_turns(shopper):
             who, what = shopper[rows], item[rows]
@@ -118,7 +118,11 @@ class Memory:
             self.bought_day[who, slot] = day
             self.bought_count[who] += 1
             held = self.item[who]
-            settled = (held >= 0) & (catalog.family[held] == catalog.family[what][:, None]) & (self.kind[who] != Business.REFILL)
+            settled = (
+                (held >= 0)
+                & (catalog.family[held] == catalog.family[what][:, None])
+                & (self.kind[who] != Business.REFILL)
+            )
             settled |= held == what[:, None]
             self.item[who] = np.where(settled, -1, held)
             self.strength[who] = np.where(settled, 0.0, self.strength[who])

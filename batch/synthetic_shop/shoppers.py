@@ -47,11 +47,13 @@ class Shoppers:
         style = np.einsum("...d,...d->...", self.taste[shopper], catalog.style[item])
         brand = (self.brands[shopper] == catalog.brand[item][..., None]).any(-1)
         price = np.abs(catalog.price_z[item] - self.price_level[shopper])
-        liking: Floats = 2.2 * style + 0.8 * brand - 0.5 * price + catalog.quality[item]
+        liking: Floats = 2.5 * style + 0.8 * brand - 0.5 * price + catalog.quality[item]
         return liking
 
 
-def build_block(seed: int, block: int, count: int, catalog: Catalog, days: int, visits_per_shopper: float) -> Shoppers:
+def build_block(
+    seed: int, block: int, count: int, catalog: Catalog, *, days: int, visits_per_shopper: float
+) -> Shoppers:
     """The `block`-th block with `count` shoppers; the tastes do not depend on how many blocks there are."""
     random = random_stream(seed, "shoppers", block=block)
     rate = np.minimum(np.exp(random.normal(0, _RATE_SPREAD, count) - _RATE_SPREAD**2 / 2), _RATE_LIMIT)
@@ -96,12 +98,18 @@ def _draw_leaves(seed: int, random: np.random.Generator, count: int, catalog: Ca
     roots = sorted({LEAVES[number].root for number in catalog.leaves})
     root_of_leaf = np.array([roots.index(LEAVES[number].root) for number in catalog.leaves])
     size = np.log(np.diff(catalog.leaf_start))
-    leaning = shared.normal(0, 1.0, (_PERSONAS, len(roots)))[:, root_of_leaf] + shared.normal(0, 1.0, (_PERSONAS, leaf_count))
+    leaning = shared.normal(0, 1.0, (_PERSONAS, len(roots)))[:, root_of_leaf] + shared.normal(
+        0, 1.0, (_PERSONAS, leaf_count)
+    )
     persona = random.integers(0, _PERSONAS, count)
-    score = 1.2 * leaning[persona] + 0.6 * size + random.gumbel(size=(count, leaf_count))
+    score = 1.7 * leaning[persona] + 0.6 * size + random.gumbel(size=(count, leaf_count))
     order = np.argsort(-score, axis=1, kind="stable")[:, :FAVOURITE_LEAVES]
     if leaf_count < FAVOURITE_LEAVES:
-        order = np.resize(order, (count, FAVOURITE_LEAVES)) if leaf_count == 1 else order[:, np.arange(FAVOURITE_LEAVES) % leaf_count]
+        order = (
+            np.resize(order, (count, FAVOURITE_LEAVES))
+            if leaf_count == 1
+            else order[:, np.arange(FAVOURITE_LEAVES) % leaf_count]
+        )
     return order
 
 

@@ -12,6 +12,7 @@ from batch.synthetic_shop.catalog import Catalog, Floats, Ints, build_catalog
 from batch.synthetic_shop.funnel import draw_actions, settle
 from batch.synthetic_shop.market import Market, MarketDay
 from batch.synthetic_shop.memory import Memory
+from batch.synthetic_shop.scene import Scene
 from batch.synthetic_shop.shoppers import BLOCK_SHOPPERS, Shoppers, build_block
 from batch.synthetic_shop.streams import random_stream
 from batch.synthetic_shop.visits import MEAN_EVENTS, draw_views
@@ -59,7 +60,8 @@ class Simulation:
         visits = events / users / MEAN_EVENTS
         sizes = [min(BLOCK_SHOPPERS, users - first) for first in range(0, users, BLOCK_SHOPPERS)]
         self.blocks = [
-            build_block(seed, number, size, self.catalog, calendar.days, visits) for number, size in enumerate(sizes)
+            build_block(seed, number, size, self.catalog, days=calendar.days, visits_per_shopper=visits)
+            for number, size in enumerate(sizes)
         ]
         self._memories = [Memory.empty(size) for size in sizes]
         self._budgets = _budgets(self.blocks, events, calendar)
@@ -75,6 +77,7 @@ class Simulation:
     def _run_block(self, number: int, market: MarketDay) -> Behaviour:
         shoppers, memory, day = self.blocks[number], self._memories[number], market.day
         random = random_stream(self.seed, "visits", day, number)
+        scene = Scene(shoppers, memory, self.catalog, market, random)
         memory.new_day()
         visitors, starts = self._draw_visitors(number, day, random)
         turn = _turns(visitors)
@@ -85,12 +88,11 @@ class Simulation:
             rows = turn == round_number
             shopper = visitors[rows]
             start = np.maximum(starts[rows], free_at[shopper])
-            views = draw_views(shopper, shoppers, memory, self.catalog, market, random)
-            actions = draw_actions(shopper, views, shoppers, memory, self.catalog, market, random)
+            actions = draw_actions(shopper, draw_views(shopper, scene), scene)
             at = start[actions.visit] + actions.after_ms
             before_midnight = at < self.calendar.stops_at[day]
             actions, at = actions.select(before_midnight), at[before_midnight]
-            settle(shopper, actions, memory, self.catalog, day, random)
+            settle(shopper, actions, scene)
             np.maximum.at(free_at, shopper[actions.visit], at + _BETWEEN_VISITS_MS)
             parts.append(
                 Behaviour(

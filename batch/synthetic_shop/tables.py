@@ -74,7 +74,9 @@ class ShopTables:
         behaviour, catalog = day.behaviour, self._simulation.catalog
         random = random_stream(self._simulation.seed, "quantities", day.market.day)
         # One draw a (visit, item) pair of the day, whatever the number of its events.
-        pair = (behaviour.block * (behaviour.visit.max(initial=0) + 1) + behaviour.visit) * len(catalog) + behaviour.item
+        pair = (behaviour.block * (behaviour.visit.max(initial=0) + 1) + behaviour.visit) * len(
+            catalog
+        ) + behaviour.item
         _, place = np.unique(pair, return_inverse=True)
         drawn = np.minimum(random.geometric(0.6, int(place.max(initial=-1)) + 1), 6)[place]
         quantity = np.where(catalog.consumable[behaviour.item], drawn, 1)
@@ -90,7 +92,9 @@ class ShopTables:
             rows += [(start, int(item), self._whole(int(item))) for item in np.flatnonzero(catalog.arrival_day < 0)]
         random = random_stream(self._simulation.seed, "import-times", market.day)
         moments = start + _CHANGES_FROM_MS + np.sort(random.integers(0, _CHANGES_SPAN_MS, len(market.updates)))
-        rows += [(int(at), item, market.updates[item]) for at, item in zip(moments, sorted(market.updates), strict=True)]
+        rows += [
+            (int(at), item, market.updates[item]) for at, item in zip(moments, sorted(market.updates), strict=True)
+        ]
         rows.sort(key=lambda row: row[:2])
         return _table(
             len(rows),

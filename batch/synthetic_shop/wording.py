@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from batch.synthetic_shop.assortment import BRAND_ENDS, BRAND_STARTS, COLOURS, LEAVES, MODELS, QUALIFIERS, STYLES
 from batch.synthetic_shop.streams import random_stream
 
-MATERIALS = ("recycled", "hand-finished", "lab-tested", "locally made", "certified", "fair-trade", "award-winning", "new-season")
+MATERIALS = (
+    "recycled",
+    "hand-finished",
+    "lab-tested",
+    "locally made",
+    "certified",
+    "fair-trade",
+    "award-winning",
+    "new-season",
+)
 _OPENINGS = (
     "A {style} {kind} from {brand}.",
     "{brand} made this {kind} for people who like things {style}.",
