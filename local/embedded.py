@@ -166,6 +166,17 @@ class EmbeddedServer:
         except (FileNotFoundError, ValueError):
             return None
 
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop."""
+        self.stop()
+
     def _command(self) -> list[str]:
         return [
             str(server_binary()), "--port", str(self._port), "--bind", "127.0.0.1", "--unixsocket", str(self._socket),

@@ -100,7 +100,7 @@ class PartitionProcessor:
 
         Raises as `process`.
         """
-        last = self._broker.lastsequence_of_mark(self._partition)
+        last = self._broker.last_sequence(self._partition)
         self._marks = None
         self._run([], -1 if last is None else last)
 
@@ -182,7 +182,7 @@ class PartitionProcessor:
             commit = self._isolated(entries[0], error, state, step, with_log=with_log)
         self._store.commit(commit)
         self._marks = Marks(
-            commit.mark_after if with_log else marks.log, marks.versions | dict.fromkeys(names, commit.mark_after)
+            commit.mark_after if with_log else marks.log, {**marks.versions, **dict.fromkeys(names, commit.mark_after)}
         )
         return MOST_RECORDS
 
