@@ -1,0 +1,183 @@
+"""Online Retail's order lines as events: purchases, and the catalogue as item_updated rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from shared.events import EventType, from_ms, to_ms
+from shared.ingest.lake_table import EVENT_SCHEMA
+
+_RULES = 1
+"""Raise it when the same order lines become other events: the source's name hangs on it."""
+
+OTHER_CATEGORY = "OTHER"
+_BEFORE_MS = 1
+
+
+def history_tables(lines: pd.DataFrame, zone: ZoneInfo, shift_weeks: int) -> Iterator[pa.Table]:
+    """Unnumbered rows (`EVENT_SCHEMA`), one table a UTC day, in time order.
+
+    `lines` are the clean lines of `OrderLines`. Each line is a purchase with the invoice as its session. An item is
+    announced one millisecond before its first purchase (title, category, price, arrival); when the modal price of
+    one of its later shop-local days differs from the price it has, a price update follows one millisecond after its
+    last purchase of that day, when the mode can be known. Stock is unknown and left out.
+    """
+    at = shifted_instants(lines["local_at"], zone, shift_weeks)
+    purchases = _purchases(lines, at)
+    events = pd.concat([_first_sights(lines, at), purchases, _price_changes(lines, at)], ignore_index=True)
+    # At one instant what announces an item comes before what buys it; lines of an order stay in file order.
+    events = events.sort_values("occurred_at", kind="stable", ignore_index=True)
+    table = pa.Table.from_pandas(events[EVENT_SCHEMA.names], schema=EVENT_SCHEMA, preserve_index=False)
+    days = events["occurred_at"].to_numpy() // (24 * 3600 * 1000)
+    edges = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+    for start, end in pairwise(edges):
+        if end > start:
+            yield table.slice(start, end - start)
+
+
+def shifted_instants(local_at: pd.Series[pd.Timestamp], zone: ZoneInfo, shift_weeks: int) -> pd.Series[int]:
+    """Wall-clock times moved by whole weeks on the wall clock, as epoch ms: local hour and weekday stay.
+
+    Of an hour that the clocks repeat the first is meant; a time that they leap over is moved to the leap's end.
+    """
+    moved = local_at + pd.Timedelta(weeks=shift_weeks)
+    first = np.ones(len(moved), dtype=np.bool_)
+    aware = moved.dt.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
+    return aware.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[ms]").astype("int64")
+
+
+def weeks_until(last_local_at: datetime, zone: ZoneInfo, now: datetime) -> int:
+    """The largest number of whole weeks by which data may move and still end at or before `now` (an aware instant)."""
+    weeks = (now.astimezone(zone).replace(tzinfo=None) - last_local_at) // timedelta(weeks=1) + 1
+    while to_ms((last_local_at + timedelta(weeks=weeks)).replace(tzinfo=zone)) > to_ms(now):
+        weeks -= 1
+    return weeks
+
+
+def content_fingerprint(lines: pd.DataFrame, zone: ZoneInfo, shift_weeks: int, partition_count: int) -> str:
+    """12 hex digits of BLAKE2b over the clean lines in order and everything else the events are made of."""
+    digest = blake2b(f"{_RULES}|{zone.key}|{shift_weeks}|{partition_count}|{len(lines)}".encode(), digest_size=6)
+    hashes = pd.util.hash_pandas_object(lines, index=False).to_numpy()
+    digest.update(hashes.astype("<u8").tobytes())
+    return digest.hexdigest()
+
+
+def categories_of(titles: Iterable[str]) -> dict[str, str]:
+    """One category a title: the rightmost of its words that is a head noun in this shop, else OTHER.
+
+    English puts the head noun last, so a word is one when it ends at least 10 titles and stands last in at least 37%
+    of the titles that have it; colours, sizes and patterns end titles too, but mostly stand before others. Plurals
+    count as their singular.
+    """
+    words = {title: _words(title) for title in dict.fromkeys(titles)}
+    last = Counter(found[-1] for found in words.values() if found)
+    anywhere = Counter(word for found in words.values() for word in set(found))
+    heads = {word for word, count in last.items() if count >= 10 and count >= 0.37 * anywhere[word]}
+    return {
+        title: next((word for word in reversed(found) if word in heads), OTHER_CATEGORY)
+        for title, found in words.items()
+    }
+
+
+def _words(title: str) -> list[str]:
+    """Upper-case words of three letters or more, plurals folded: BOXES -> BOX, CANDLES -> CANDLE, GLASS as it is."""
+    folded = []
+    for word in re.findall(r"[A-Z]{3,}", title.upper()):
+        if word.endswith(("XES", "SSES", "SHES", "CHES")):
+            folded.append(word[:-2])
+        elif word.endswith("S") and not word.endswith("SS") and len(word) > 3:
+            folded.append(word[:-1])
+        else:
+            folded.append(word)
+    return folded
+
+
+def _purchases(lines: pd.DataFrame, at: pd.Series[int]) -> pd.DataFrame:
+    keys = zip(lines["invoice"], lines["code"], lines["line"], strict=True)
+    return _events(
+        event_id=[_event_id("purchase", invoice, code, str(line)) for invoice, code, line in keys],
+        event_type=EventType.PURCHASE.value,
+        occurred_at=at,
+        user_id=lines["customer"],
+        item_id=lines["code"],
+        session_id=lines["invoice"],
+        quantity=lines["quantity"],
+        price_cents=lines["price_cents"],
+    )
+
+
+def _first_sights(lines: pd.DataFrame, at: pd.Series[int]) -> pd.DataFrame:
+    """Title and price of the first line in time, the earlier in the file where an instant has several."""
+    first = lines.assign(at=at).sort_values("at", kind="stable").drop_duplicates("code")
+    titles = first["title"].where(first["title"] != "", first["code"])
+    categories = categories_of(titles)
+    seen_at = first["at"] - _BEFORE_MS
+    changes = [
+        _json(title=title, categories=[categories[title]], price_cents=price, arrived_at=from_ms(at).isoformat())
+        for title, price, at in zip(titles, first["price_cents"].tolist(), seen_at.tolist(), strict=True)
+    ]
+    return _events(
+        event_id=[_event_id("item", code, "first") for code in first["code"]],
+        event_type=EventType.ITEM_UPDATED.value,
+        occurred_at=seen_at,
+        item_id=first["code"],
+        changes=changes,
+    )
+
+
+def _price_changes(lines: pd.DataFrame, at: pd.Series[int]) -> pd.DataFrame:
+    """One row for each item and later local day whose modal price is not the price the item has.
+
+    Of equally frequent prices the one it has stands, else the lowest counts.
+    """
+    frame = lines.assign(at=at, day=lines["local_at"].dt.date)
+    counts = frame.groupby(["code", "day", "price_cents"], sort=True).size().reset_index(name="lines")
+    last_at = frame.groupby(["code", "day"])["at"].max().to_dict()
+    first = frame.sort_values("at", kind="stable").drop_duplicates("code")
+    current = dict(zip(first["code"], first["price_cents"].tolist(), strict=True))
+    first_day = dict(zip(first["code"], first["day"], strict=True))
+    by_day: dict[tuple[str, Any], dict[int, int]] = {}
+    columns = (counts[name].tolist() for name in ("code", "day", "price_cents", "lines"))
+    for code, day, price, count in zip(*columns, strict=True):
+        by_day.setdefault((code, day), {})[price] = count
+    rows: list[tuple[str, str, int, int]] = []
+    for (code, day), prices in by_day.items():
+        most = max(prices.values())
+        if day == first_day[code] or prices.get(current[code]) == most:
+            continue
+        current[code] = min(price for price, count in prices.items() if count == most)
+        rows.append((code, day.isoformat(), current[code], last_at[code, day] + 1))
+    return _events(
+        event_id=[_event_id("item", code, day) for code, day, _, _ in rows],
+        event_type=EventType.ITEM_UPDATED.value,
+        occurred_at=[at for *_, at in rows],
+        item_id=[code for code, *_ in rows],
+        changes=[_json(price_cents=price) for _, _, price, _ in rows],
+    )
+
+
+def _events(*, event_type: str, **columns: Any) -> pd.DataFrame:
+    filled = {name: pd.Series(column).reset_index(drop=True) for name, column in columns.items()}
+    frame = pd.DataFrame({name: filled.get(name) for name in EVENT_SCHEMA.names}, dtype=object)
+    frame["occurred_at"] = frame["occurred_at"].astype("int64")
+    return frame.assign(event_type=event_type)
+
+
+def _event_id(*parts: str) -> str:
+    return blake2b("|".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _json(**changes: Any) -> str:
+    return json.dumps(changes, ensure_ascii=False, separators=(",", ":"))
