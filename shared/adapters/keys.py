@@ -13,6 +13,11 @@ FEED_ENTRIES = 10_000
 
 RELEASE_BUCKET_SIZE = 64
 ALLOCATION = "allocation"
+PUBLISHED = "releases:published"
+"""List: the releases that were given traffic, newest first."""
+
+HISTORY_SOURCES = "history:sources"
+"""Hash: the ingested sources whose state was loaded, to the number of partitions each has."""
 
 USER_KEY_BYTES = 16
 
