@@ -6,7 +6,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,17 @@ class World:
             SOURCE, 0, store=store or self.store, versions=versions, blobs=self.blobs, broker=self.broker
         )
 
+    def poisoned(self, event_ids: set[str]) -> AnyVersion:
+        """The current version, whose fold raises for these events after half its work."""
+
+        def fold_user(shard: Any, event: Event, enqueued_at: int, sequence: int) -> bool:
+            if event.event_id in event_ids:
+                shard.sequence = 999_999
+                raise ZeroDivisionError(event.event_id)
+            return CURRENT_VERSION.fold_user(shard, event, enqueued_at, sequence)
+
+        return replace(CURRENT_VERSION, fold_user=fold_user)
+
     def publish(self, bodies: Sequence[bytes], *, step_ms: int = 1000) -> list[LogRecord]:
         start = len(self.broker.records)
         records = [
@@ -127,11 +138,11 @@ class World:
             (one, row.verdict) for row in rows for one in range(row.sequence, (row.last_sequence or row.sequence) + 1)
         ]
 
-    def copy_state(self) -> dict[bytes, bytes]:
+    def copy_state(self) -> dict[bytes, Any]:
         """A copy of the whole state, as a backup holds it."""
         return {key: self.client.dump(key) for key in self.client.scan_iter()}
 
-    def restore_state(self, copy: dict[bytes, bytes]) -> None:
+    def restore_state(self, copy: dict[bytes, Any]) -> None:
         self.client.flushall()
         for key, data in copy.items():
             self.client.restore(key, 0, data)
@@ -153,7 +164,7 @@ def make_bodies(count: int, seed: int) -> list[bytes]:
         at = START_AT + index * 1000 - (draw.randrange(86_400_000) if draw.random() < 0.05 else draw.randrange(500))
         roll = draw.random()
         user, item = UserId(f"user-{draw.randrange(12)}"), ItemId(f"item-{draw.randrange(20)}")
-        common = {"event_id": f"event-{seed}-{index}", "occurred_at": from_ms(at)}
+        common: dict[str, Any] = {"event_id": f"event-{seed}-{index}", "occurred_at": from_ms(at)}
         if bodies and roll < 0.06:
             bodies.append(bodies[draw.randrange(max(0, len(bodies) - 60), len(bodies))])
         elif roll < 0.09:

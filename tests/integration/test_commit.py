@@ -48,7 +48,7 @@ def chunk(
     return PartitionCommit(SOURCE, 0, Mark(last, 1000 + last), {"v": write}, log)
 
 
-def everything(client: Redis) -> dict[bytes, bytes]:
+def everything(client: Redis) -> dict[bytes, Any]:
     return {key: client.dump(key) for key in client.scan_iter()}
 
 
