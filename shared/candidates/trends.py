@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from shared.features.aggregations import decay
 from shared.features.definitions import decayed
-from shared.features.items import ItemTable
-from shared.features.state import EMPTY_AT
+from shared.features.items import ItemTable, elapsed_ms
 from shared.features.views import ACTION_WEIGHT, Rows
 
 TREND_SPAN: Final = "7d"
@@ -34,10 +33,9 @@ class Trends:
         """From the table's counters for these rows (a release's items in index order)."""
         counters = table.counters
         slots = [counters.layout.slot[decayed(kind, TREND_SPAN)] for kind in ACTION_WEIGHT]
-        newest_at = counters.newest_at[rows]
-        elapsed = np.where(newest_at == EMPTY_AT, 0, table.newest_at - np.maximum(newest_at, 0))
+        elapsed = elapsed_ms(counters.newest_at[rows], table.newest_at)
         half_lives = counters.layout.half_lives_ms[slots]
-        values = decay(counters.decayed[np.ix_(rows, slots)], elapsed[:, None].astype(np.float64), half_lives)
+        values = decay(counters.decayed[np.ix_(rows, slots)], elapsed, half_lives)
         return cls(values @ np.array(list(ACTION_WEIGHT.values())), table.category[rows], table.arrived_at[rows])
 
     @cached_property
@@ -52,8 +50,3 @@ class Trends:
         grouped = np.argsort(codes, kind="stable")
         values, starts = np.unique(codes[grouped], return_index=True)
         return dict(zip(values.tolist(), np.split(self.order[grouped], starts[1:]), strict=True))
-
-    @cached_property
-    def newest(self) -> NDArray[np.int64]:
-        """All indexes, newest arrival first."""
-        return np.argsort(-self.arrived_at, kind="stable")

@@ -61,9 +61,7 @@ class CounterColumns:
 
     def decayed_at(self, rows: Rows, as_of: int) -> Floats:
         """float64[len(rows), D] at `as_of`, never before a row's newest folded time; idle rows are zero."""
-        newest_at = self.newest_at[rows]
-        elapsed = np.where(newest_at == EMPTY_AT, 0, np.maximum(as_of - np.maximum(newest_at, 0), 0))
-        values = decay(self.decayed[rows], elapsed[:, None].astype(np.float64), self.layout.half_lives_ms)
+        values = decay(self.decayed[rows], elapsed_ms(self.newest_at[rows], as_of), self.layout.half_lives_ms)
         values[self._idle(rows, as_of)] = 0.0
         return values
 
@@ -75,6 +73,12 @@ class CounterColumns:
 
     def _idle(self, rows: Rows, as_of: int) -> NDArray[np.bool_]:
         return np.asarray(np.maximum(self.last_enqueued_at[rows], 0) < as_of - EXPIRES_AFTER_MS)
+
+
+def elapsed_ms(newest_at: Ints, until_at: Ints | int) -> Floats:
+    """float64[n, 1]: from each row's newest folded time until an instant, at least 0; 0 for rows that are empty."""
+    since = np.where(newest_at == EMPTY_AT, until_at, newest_at)
+    return np.asarray(np.maximum(until_at - since, 0)[:, None].astype(np.float64))
 
 
 def counters_dtype(layout: Layout) -> np.dtype[Any]:
@@ -219,8 +223,8 @@ class ItemTable:
         decayed = np.zeros((len(rows), len(merged.layout.decayed)))
         counts = np.zeros((len(rows), len(merged.layout.counts)), dtype=np.int64)
         for part in self._parts.values():
-            elapsed = np.where(part.newest_at[rows] == EMPTY_AT, 0, newest_at - np.maximum(part.newest_at[rows], 0))
-            decayed += decay(part.decayed[rows], elapsed[:, None].astype(np.float64), merged.layout.half_lives_ms)
+            elapsed = elapsed_ms(part.newest_at[rows], newest_at)
+            decayed += decay(part.decayed[rows], elapsed, merged.layout.half_lives_ms)
             counts += part.counts[rows]
         merged.newest_at[rows], merged.last_enqueued_at[rows] = newest_at, enqueued_at
         merged.decayed[rows], merged.counts[rows] = decayed, counts

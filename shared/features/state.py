@@ -114,7 +114,7 @@ class EntityState:
 
     @classmethod
     def decode(cls, layout: Layout, data: bytes) -> EntityState:
-        """The inverse of `encode` under the same layout."""
+        """The inverse of `encode` under the same layout; raises ValueError or struct.error for other bytes."""
         newest_at, last_enqueued_at = _HEADER.unpack_from(data)
         position = _HEADER.size
         decayed = np.frombuffer(data, np.float64, len(layout.decayed), position)
@@ -129,4 +129,6 @@ class EntityState:
             position += _LENGTH.size
             lists.append(cast("list[Entry]", np.frombuffer(data, ENTRY_DTYPE, length, position).tolist()))
             position += length * ENTRY_DTYPE.itemsize
+        if position != len(data):
+            raise ValueError(f"{len(data)} bytes, of which a state of this layout fills {position}")
         return cls(layout, newest_at, last_enqueued_at, decayed, counts, earliest, lists)

@@ -1,0 +1,232 @@
+"""What every aggregation and every computed feature is, said naively: a loop over the whole history, each time anew.
+
+Nothing here is folded, merged, decayed step by step or vectorised, so nothing here can share a mistake with the code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from shared.catalog import Product
+from shared.events import EventType, id_hash
+from shared.features.aggregations import (
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    NEVER,
+    Aggregation,
+    Amount,
+    Count,
+    Decayed,
+    Earliest,
+    Entry,
+    LastK,
+)
+from tests.unit.builders import Sent
+
+WEIGHT = {EventType.VIEW: 1.0, EventType.CART: 3.0, EventType.PURCHASE: 5.0}
+KEPT = {EventType.VIEW: 50, EventType.CART: 50, EventType.PURCHASE: 400}
+LONG_AGO = 24.0 * 400
+
+
+def amount_of(one: Sent, amount: Amount) -> float:
+    """What an event brings to a decayed sum."""
+    price = one.event.price_cents
+    match amount:
+        case Amount.ONE:
+            return 1.0
+        case Amount.CENTS:
+            return 0.0 if price is None else float(price * (one.event.quantity or 1))
+        case Amount.PRICED:
+            return 0.0 if price is None else 1.0
+        case Amount.LOG_PRICE:
+            return 0.0 if price is None else math.log(max(price, 1))
+        case Amount.LOG_PRICE_SQUARED:
+            return 0.0 if price is None else math.log(max(price, 1)) ** 2
+
+
+def contributions(history: Sequence[Sent], aggregation: Decayed, as_of: int) -> list[float]:
+    """Each event's share of a decayed sum; never evaluated before the newest event of any type."""
+    as_of = max([as_of, *(one.at for one in history)])
+    return [
+        amount_of(one, aggregation.amount) * 2.0 ** (-(as_of - one.at) / aggregation.half_life_ms)
+        for one in history
+        if one.kind in aggregation.events
+    ]
+
+
+def entries(history: Sequence[Sent], kinds: Sequence[EventType], k: int) -> list[Entry]:
+    """The newest k events of these types, ascending."""
+    found = [
+        (one.at, id_hash(one.event.event_id), id_hash(str(one.event.item_id))) for one in history if one.kind in kinds
+    ]
+    return sorted(set(found))[-k:]
+
+
+def value(history: Sequence[Sent], aggregation: Aggregation, as_of: int) -> float | int | list[Entry]:
+    """The value of any aggregation at `as_of`."""
+    match aggregation:
+        case Decayed():
+            return math.fsum(contributions(history, aggregation, as_of))
+        case Count():
+            return sum(one.kind in aggregation.events for one in history)
+        case Earliest():
+            return min((one.at for one in history if one.kind in aggregation.events), default=NEVER)
+        case LastK():
+            return entries(history, aggregation.events, aggregation.k)
+
+
+@dataclass(frozen=True)
+class Act:
+    """One of a user's listed actions."""
+
+    item: str
+    at: int
+    kind: EventType
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A user's history, the catalogue by item id, one candidate, all behaviour of that candidate, and the instant."""
+
+    history: Sequence[Sent]
+    products: Mapping[str, Product]
+    item: str
+    item_history: Sequence[Sent]
+    as_of: int
+
+    @property
+    def now(self) -> int:
+        """The user's values never stand before her newest event."""
+        return max([self.as_of, *(one.at for one in self.history)])
+
+    def acts(self) -> list[Act]:
+        """Views, carts and purchases as far as the lists reach, newest first."""
+        acts = []
+        for kind, k in KEPT.items():
+            mine = sorted((one for one in self.history if one.kind is kind), key=_age_then_hash)[:k]
+            acts += [Act(str(one.event.item_id), one.at, kind) for one in mine]
+        return sorted(acts, key=lambda act: (-act.at, -WEIGHT[act.kind]))
+
+    def session(self) -> list[Act]:
+        """Walk back until a silence of more than 30 minutes."""
+        session: list[Act] = []
+        later = self.now
+        for act in self.acts():
+            if later - act.at > 30 * MINUTE_MS:
+                break
+            session.append(act)
+            later = act.at
+        return session
+
+    def share(self, acts: Sequence[Act], code: Callable[[Product], str | None]) -> float:
+        """Of the decayed weight of these actions on known items, the part that has the candidate's code."""
+        wanted = code(self.products[self.item]) if self.item in self.products else None
+        total, same = 0.0, 0.0
+        for act in acts:
+            weight = WEIGHT[act.kind] * 2.0 ** (-(self.now - act.at) / (14 * DAY_MS))
+            total += weight
+            if act.item in self.products and wanted and code(self.products[act.item]) == wanted:
+                same += weight
+        return same / total if total > 0 else 0.0
+
+    def log_prices(self, history: Sequence[Sent]) -> tuple[float, float]:
+        """Decayed mean and standard deviation of the log price (half-life 30 d); NaN without a price."""
+        newest = max([self.as_of, *(one.at for one in history)])
+        priced = [
+            (math.log(max(one.event.price_cents, 1)), 2.0 ** (-(newest - one.at) / (30 * DAY_MS)))
+            for one in history
+            if one.kind in WEIGHT and one.event.price_cents is not None
+        ]
+        total = math.fsum(weight for _, weight in priced)
+        if total <= 1e-9:
+            return math.nan, math.nan
+        mean = math.fsum(weight * log for log, weight in priced) / total
+        return mean, math.sqrt(math.fsum(weight * (log - mean) ** 2 for log, weight in priced) / total)
+
+    def decayed(self, kind: EventType, span_ms: int) -> float:
+        """Of the candidate's own history."""
+        return math.fsum(contributions(self.item_history, Decayed((kind,), span_ms), self.as_of))
+
+    def hours_since(self, kind: EventType) -> float:
+        """Since the user last did this with the candidate."""
+        times = [act.at for act in self.acts() if act.kind is kind and act.item == self.item]
+        return (self.now - max(times)) / HOUR_MS if times else LONG_AGO
+
+
+def _age_then_hash(one: Sent) -> tuple[int, int]:
+    return -one.at, -id_hash(one.event.event_id)
+
+
+def _or(number: float, default: float) -> float:
+    return default if math.isnan(number) else number
+
+
+def _recency(scene: Scene) -> float:
+    return (scene.now - scene.acts()[0].at) / HOUR_MS if scene.acts() else LONG_AGO
+
+
+def _tenure(scene: Scene) -> float:
+    times = [one.at for one in scene.history if one.kind in WEIGHT]
+    return (scene.now - min(times)) / DAY_MS if times else 0.0
+
+
+def _log_price(scene: Scene) -> float:
+    product = scene.products.get(scene.item)
+    return math.log(product.price_cents) if product is not None and product.price_cents > 0 else math.nan
+
+
+def _age(scene: Scene) -> float:
+    product = scene.products.get(scene.item)
+    return -1.0 if product is None or product.arrived_at is None else (scene.as_of - product.arrived_at) / DAY_MS
+
+
+def _stock(scene: Scene) -> float:
+    product = scene.products.get(scene.item)
+    return -1.0 if product is None or product.stock is None else float(min(product.stock, 100))
+
+
+def _rate(kind: EventType, prior: float) -> Callable[[Scene], float]:
+    def rate(scene: Scene) -> float:
+        hits, views = scene.decayed(kind, 30 * DAY_MS), scene.decayed(EventType.VIEW, 30 * DAY_MS)
+        return (hits + 20.0 * prior) / (views + 20.0)
+
+    return rate
+
+
+COMPUTED: dict[str, Callable[[Scene], float]] = {
+    "user_price_mean_30d": lambda scene: _or(scene.log_prices(scene.history)[0], -1.0),
+    "user_price_spread_30d": lambda scene: _or(scene.log_prices(scene.history)[1], -1.0),
+    "user_action_recency_hours": _recency,
+    "user_tenure_days": _tenure,
+    "user_session_length": lambda scene: len(scene.session()),
+    "user_session_age_minutes": lambda scene: (
+        (scene.now - scene.session()[-1].at) / MINUTE_MS if scene.session() else 0.0
+    ),
+    "item_cart_rate_30d": _rate(EventType.CART, 0.06),
+    "item_purchase_rate_30d": _rate(EventType.PURCHASE, 0.02),
+    "item_view_momentum_7d": lambda scene: (
+        (scene.decayed(EventType.VIEW, DAY_MS) + 1) / (scene.decayed(EventType.VIEW, 7 * DAY_MS) / 7 + 1)
+    ),
+    "item_price_log": lambda scene: _or(_log_price(scene), -1.0),
+    "item_price_against_mean_30d": lambda scene: _or(_log_price(scene) - scene.log_prices(scene.item_history)[0], 0.0),
+    "item_age_days": _age,
+    "item_stock": _stock,
+    "pair_view_recency_hours": lambda scene: scene.hours_since(EventType.VIEW),
+    "pair_cart_recency_hours": lambda scene: scene.hours_since(EventType.CART),
+    "pair_purchase_recency_hours": lambda scene: scene.hours_since(EventType.PURCHASE),
+    "pair_action_count_last": lambda scene: sum(act.item == scene.item for act in scene.acts()),
+    "pair_category_affinity_14d": lambda scene: scene.share(
+        [act for act in scene.acts() if act.item in scene.products], lambda product: product.category
+    ),
+    "pair_brand_affinity_14d": lambda scene: scene.share(
+        [act for act in scene.acts() if act.item in scene.products], lambda product: product.brand
+    ),
+    "pair_session_category_affinity": lambda scene: scene.share(
+        [act for act in scene.session() if act.item in scene.products], lambda product: product.category
+    ),
+    "pair_price_distance_30d": lambda scene: _or(_log_price(scene) - scene.log_prices(scene.history)[0], 0.0),
+}
+"""By name, every feature that is more than the value of one aggregation."""

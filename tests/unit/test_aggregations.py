@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import math
+import random
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.events import EventType, id_hash
+from shared.features.aggregations import (
+    DAY_MS,
+    HOUR_MS,
+    NEVER,
+    Aggregation,
+    Amount,
+    Count,
+    Decayed,
+    Earliest,
+    Entry,
+    LastK,
+    Layout,
+    add_entry,
+    decay,
+    merge_entries,
+)
+from shared.features.state import EntityState
+from tests.unit import oracle
+from tests.unit.builders import ACTIONS, MANY, MODEST, NOW, Sent, histories, sent
+
+ALL = (EventType.VIEW, EventType.CART, EventType.PURCHASE)
+EVERY_KIND: tuple[Aggregation, ...] = (
+    *(Decayed(ALL, half_life_ms) for half_life_ms in (HOUR_MS, DAY_MS, 30 * DAY_MS)),
+    *(Decayed((EventType.PURCHASE, EventType.CART), 7 * DAY_MS, amount) for amount in Amount),
+    Decayed((EventType.REMOVE_FROM_CART,), DAY_MS),
+    Count((EventType.VIEW,)),
+    Count(ALL),
+    Earliest((EventType.PURCHASE,)),
+    Earliest(ALL),
+    LastK((EventType.VIEW,), 3),
+    LastK(ALL, 5),
+)
+LAYOUT = Layout(EVERY_KIND)
+
+
+def folded(history: list[Sent], layout: Layout = LAYOUT) -> EntityState:
+    state = EntityState.empty(layout)
+    for one in history:
+        state.add(one.event, one.enqueued_at)
+    return state
+
+
+def value_of(state: EntityState, aggregation: Aggregation, as_of: int) -> float | int | list[Entry]:
+    slot = LAYOUT.slot[aggregation]
+    match aggregation:
+        case Decayed():
+            return float(state.decayed_at(as_of)[slot])
+        case Count():
+            return int(state.counts[slot])
+        case Earliest():
+            return int(state.earliest[slot])
+        case LastK():
+            return state.lists[slot]
+
+
+def assert_is_what_the_oracle_says(state: EntityState, history: list[Sent], as_of: int) -> None:
+    for aggregation in EVERY_KIND:
+        found, wanted = value_of(state, aggregation, as_of), oracle.value(history, aggregation, as_of)
+        if isinstance(aggregation, Decayed):
+            size = math.fsum(map(abs, oracle.contributions(history, aggregation, as_of)))
+            assert abs(found - wanted) <= 1e-9 * size, aggregation  # type: ignore[operator]  # both are floats
+        else:
+            assert found == wanted, aggregation
+
+
+@MODEST
+@given(histories(), st.randoms(use_true_random=False), st.integers(0, 3), st.sampled_from([0, 1, HOUR_MS, 40 * DAY_MS]))
+def test_any_split_and_any_order_give_the_oracles_value(
+    history: list[Sent], random: random.Random, cuts: int, later_ms: int
+) -> None:
+    shuffled = history[:]
+    random.shuffle(shuffled)
+    parts = [[one for place, one in enumerate(shuffled) if place % (cuts + 1) == part] for part in range(cuts + 1)]
+    merged = EntityState.empty(LAYOUT)
+    for part in parts:
+        merged = merged.merge(folded(part))
+    assert_is_what_the_oracle_says(merged, history, NOW + later_ms)
+    assert_is_what_the_oracle_says(folded(shuffled), history, NOW + later_ms)
+
+
+def assert_equal_but_for_rounding(left: EntityState, right: EntityState, history: list[Sent]) -> None:
+    assert (left.newest_at, left.last_enqueued_at) == (right.newest_at, right.last_enqueued_at)
+    assert left.counts.tobytes() == right.counts.tobytes()
+    assert left.earliest.tobytes() == right.earliest.tobytes()
+    assert left.lists == right.lists
+    for slot, aggregation in enumerate(LAYOUT.decayed):
+        size = math.fsum(map(abs, oracle.contributions(history, aggregation, left.newest_at)))
+        assert abs(left.decayed[slot] - right.decayed[slot]) <= 1e-9 * size
+
+
+@MODEST
+@given(histories(longest=10), histories(longest=10), histories(longest=10))
+def test_merge_is_associative_and_commutative_and_empty_is_its_unit(
+    one: list[Sent], two: list[Sent], three: list[Sent]
+) -> None:
+    a, b, c = folded(one), folded(two), folded(three)
+    before = [state.encode() for state in (a, b, c)]
+    assert a.merge(b).encode() == b.merge(a).encode()
+    assert_equal_but_for_rounding(a.merge(b).merge(c), a.merge(b.merge(c)), one + two + three)
+    assert a.merge(EntityState.empty(LAYOUT)).encode() == a.encode() == EntityState.empty(LAYOUT).merge(a).encode()
+    assert [state.encode() for state in (a, b, c)] == before, "a merge changed what it read"
+
+
+@MODEST
+@given(histories(), st.lists(st.integers(0, 200 * DAY_MS), min_size=2, max_size=4))
+def test_later_queries_keep_decaying_and_earlier_ones_stand_at_the_newest_event(
+    history: list[Sent], waits: list[int]
+) -> None:
+    state = folded(history)
+    newest_at = max((one.at for one in history), default=NOW)
+    assert state.decayed_at(newest_at - DAY_MS).tobytes() == state.decayed_at(newest_at).tobytes()
+    read = [state.decayed_at(newest_at + wait) for wait in sorted(waits)]
+    for earlier, later in pairwise(read):
+        assert (later <= earlier).all()
+    day_later = state.decayed_at(newest_at + DAY_MS)
+    halved = [slot for slot, one in enumerate(LAYOUT.decayed) if one.half_life_ms == DAY_MS]
+    np.testing.assert_allclose(day_later[halved], state.decayed_at(newest_at)[halved] / 2, rtol=1e-12)
+
+
+def test_a_late_event_counts_where_it_belongs() -> None:
+    on_time = [sent("view", at=NOW - 7 * DAY_MS, item="a"), sent("view", at=NOW, item="b")]
+    late = [on_time[1], Sent(on_time[0].event, NOW + DAY_MS)]
+    np.testing.assert_allclose(folded(late).decayed, folded(on_time).decayed, rtol=1e-12)
+    assert folded(late).lists == folded(on_time).lists
+    once_a_week = LAYOUT.slot[Decayed(ALL, 30 * DAY_MS)]
+    assert folded(late).decayed_at(NOW)[once_a_week] == pytest.approx(1 + 2 ** (-7 / 30))
+    assert [item for _, _, item in folded(late).lists[LAYOUT.slot[LastK(ALL, 5)]]] == [id_hash("a"), id_hash("b")]
+
+
+def test_a_clock_that_runs_ahead_is_held_at_the_brokers() -> None:
+    ahead = folded([sent("view", at=NOW + HOUR_MS, enqueued_at=NOW)])
+    assert ahead.newest_at == NOW
+    assert ahead.lists[LAYOUT.slot[LastK(ALL, 5)]][0][0] == NOW
+
+
+def test_memory_is_bounded() -> None:
+    history = [sent(ACTIONS[number % 4], at=NOW + number, item=f"i{number}") for number in range(300)]
+    state, sizes = EntityState.empty(LAYOUT), set()
+    for one in history:
+        state.add(one.event, one.enqueued_at)
+        assert all(len(held) <= kind.k for held, kind in zip(state.lists, LAYOUT.lists, strict=True))
+        sizes.add(len(state.encode()))
+    assert len(state.encode()) == max(sizes) < 400
+
+
+ENTRIES = st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 2))
+
+
+@MANY
+@given(st.lists(ENTRIES, max_size=12), st.lists(ENTRIES, max_size=12), st.integers(1, 6))
+def test_lists_keep_the_greatest_of_the_union(left: list[Entry], right: list[Entry], k: int) -> None:
+    held: list[Entry] = []
+    for entry in left:
+        add_entry(held, entry, k)
+    assert held == sorted(set(left))[-k:]
+    other = sorted(set(right))[-k:]
+    merged = merge_entries(held, other, k)
+    assert merged == sorted({*left, *right})[-k:]
+    assert merged is not held
+
+
+def test_before_anything_happened() -> None:
+    empty = EntityState.empty(LAYOUT)
+    assert not empty.decayed_at(NOW).any()
+    assert not empty.expired(NOW)
+    assert set(empty.earliest.tolist()) == {NEVER}
+
+
+def test_slots_do_not_depend_on_the_order_of_declaration() -> None:
+    assert repr(Layout(reversed(EVERY_KIND))) == repr(LAYOUT) == repr(Layout(EVERY_KIND * 2))
+    assert repr(LAYOUT) != repr(Layout(EVERY_KIND[1:]))
+
+
+def test_decay_halves_once_a_half_life() -> None:
+    half_lives = np.array([HOUR_MS, DAY_MS], dtype=np.float64)
+    np.testing.assert_allclose(decay(np.array([8.0, 8.0]), DAY_MS, half_lives), [8 * 2.0**-24, 4.0])
+    np.testing.assert_allclose(decay(np.ones((2, 2)), np.array([[0.0], [DAY_MS]]), half_lives)[:, 1], [1.0, 0.5])
+
+
+@pytest.mark.parametrize("kind", [EventType.PREFERENCES_SET, EventType.USER_ERASED, EventType.ITEM_UPDATED])
+def test_what_is_no_behaviour_adds_nothing(kind: EventType) -> None:
+    state = folded([sent(kind, item=None)])
+    assert not state.decayed.any()
+    assert not state.counts.any()
+    assert state.lists == [[] for _ in LAYOUT.lists]
