@@ -1,0 +1,167 @@
+"""A shopper at the terminal: the shop's API over HTTP as an app would use it, with the time each answer took."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.parse
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from shared.errors import InfrastructureFault, RecommndrError
+
+ANSWER_TIMEOUT_S = 10.0
+Json = dict[str, Any]
+
+
+class UnexpectedAnswer(RecommndrError):
+    """The API answered with an error where the story expects a result."""
+
+
+class ShopApi:
+    """One kept-alive connection; `took_ms` collects the time of every answer by endpoint."""
+
+    def __init__(self, address: str) -> None:
+        """`address` is http://host:port."""
+        parts = urllib.parse.urlsplit(address)
+        self.address = address
+        self.took_ms: dict[str, list[float]] = defaultdict(list)
+        self._connection = http.client.HTTPConnection(
+            parts.hostname or "localhost", parts.port, timeout=ANSWER_TIMEOUT_S
+        )
+
+    def get(self, endpoint: str, identifier: str | None = None, **query: object) -> Json:
+        """GET /endpoint[/identifier]?query. Raises UnexpectedAnswer and InfrastructureFault."""
+        path = f"/{endpoint}" if identifier is None else f"/{endpoint}/{urllib.parse.quote(identifier, safe='')}"
+        if query:
+            path += "?" + urllib.parse.urlencode(query, doseq=True)
+        return self._ask("GET", path, endpoint)
+
+    def post(self, endpoint: str, body: object) -> Json:
+        """POST a JSON body. Raises UnexpectedAnswer and InfrastructureFault."""
+        return self._ask("POST", f"/{endpoint}", endpoint, json.dumps(body).encode())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        """Use it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def _ask(self, method: str, path: str, endpoint: str, body: bytes | None = None) -> Json:
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        began = time.perf_counter()
+        try:
+            self._connection.request(method, path, body, headers)
+            answer = self._connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise InfrastructureFault(f"{self.address} does not answer {method} {path}: {error!r}") from error
+        self.took_ms[endpoint].append((time.perf_counter() - began) * 1000)
+        if answer.status >= 400:
+            detail = content[:500].decode(errors="replace")
+            raise UnexpectedAnswer(f"{method} {path} answered {answer.status}: {detail}")
+        decoded: Json = json.loads(content)
+        return decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One item of a page."""
+
+    item_id: str
+    title: str
+    rank: int
+    score: float
+    sources: tuple[str, ...]
+    reason: str
+    category: str
+    price_cents: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer of /recommend."""
+
+    items: tuple[Shown, ...]
+    release: str
+    recommendation_id: str
+    fallback: str | None
+    as_of: str
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Item ids in order."""
+        return tuple(item.item_id for item in self.items)
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Rank by item id."""
+        return {item.item_id: item.rank for item in self.items}
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Page:
+        """From the JSON of /recommend."""
+        items = tuple(
+            Shown(
+                item["item_id"],
+                item.get("title") or item["item_id"],
+                item["rank"],
+                item["score"],
+                tuple(item.get("sources") or ()),
+                item.get("reason") or "",
+                item.get("category") or "",
+                item.get("price_cents"),
+            )
+            for item in answer["items"]
+        )
+        fallback = answer.get("fallback")
+        return cls(
+            items,
+            answer["release"],
+            answer["recommendation_id"],
+            None if fallback is None else str(fallback),
+            str(answer.get("as_of")),
+        )
+
+
+@dataclass
+class Shopper:
+    """Someone with an id who looks at pages and clicks."""
+
+    api: ShopApi
+    user_id: str
+    session_id: str = field(default_factory=lambda: f"story-{uuid.uuid4().hex[:12]}")
+
+    def page(self, limit: int = 20) -> Page:
+        """Her recommendations now."""
+        return Page.of(self.api.get("recommend", self.user_id, limit=limit))
+
+    def profile(self) -> Json:
+        """What the shop knows of her."""
+        return self.api.get("user_profile", self.user_id)
+
+    def click(self, item_id: str, recommendation_id: str | None = None) -> Json:
+        """Post one view; it returns once the broker log has it."""
+        event: Json = {
+            "event_id": uuid.uuid4().hex,
+            "event_type": "view",
+            "user_id": self.user_id,
+            "item_id": item_id,
+            "session_id": self.session_id,
+            "occurred_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+        if recommendation_id is not None:
+            event["recommendation_id"] = recommendation_id
+        return self.api.post("events", {"events": [event]})
