@@ -1,0 +1,55 @@
+"""Stage: the ranker as ONNX, behind the gate that scores and order equal LightGBM's."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import lightgbm as lgb
+import msgspec
+import numpy as np
+
+from batch.models.ranker_onnx import check_export, export_ranker
+from batch.page_columns import load_pages
+from shared.adapters.stage_folder import replace_folder
+from shared.cli import command
+from shared.errors import ConfigurationError
+from shared.features.vector import SCHEMA
+
+GATE_ROWS: Final = 20_000
+
+
+def export(data: Path) -> None:
+    """Write nightly/onnx/{ranker.onnx, gate.json}; raises ExportGateError when the export ranks otherwise."""
+    model = data / "nightly/ranker/model.txt"
+    if not model.exists():
+        raise ConfigurationError(f"{model} is not there; run python -m batch.train_ranker --data {data} first")
+    booster = lgb.Booster(model_file=str(model))
+    exported = export_ranker(booster, SCHEMA.names)
+    rows = load_pages(data, "test").features
+    step = max(len(rows) // GATE_ROWS, 1)
+    report = check_export(booster, exported, np.ascontiguousarray(rows[::step][:GATE_ROWS]))
+    with replace_folder(data / "nightly/onnx") as folder:
+        (folder / "ranker.onnx").write_bytes(exported)
+        (folder / "gate.json").write_bytes(msgspec.json.format(msgspec.json.encode(asdict(report))))
+    print(
+        f"{len(exported):,} bytes; score error at most {report.given.max_error:.1e} on {report.given.rows:,} real rows, "
+        f"{report.on_threshold.max_error:.1e} on {report.on_threshold.rows:,} on thresholds; order equal"
+    )
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m batch.export_ranker", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the shop")
+    export(parser.parse_args(argv).data)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""Stage: pages at past instants, made by the very code that serves, from what was known at each instant.
+
+Retrieval fitted before the label period makes the label period's pages, on which the ranker learns; retrieval fitted
+before the test period makes the test period's, on which it is judged. One ordered pass over the log folds users and
+items; an event enqueued after an instant cannot touch its rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from feature_jobs.instants import Instant, instants_of, sample, sessions
+from feature_jobs.page_table import PageRows
+from shared.adapters.folder_blob import FolderBlobStore
+from shared.adapters.stage_folder import replace_folder
+from shared.candidates.span import SpanModel, load_span
+from shared.cli import command
+from shared.errors import ConfigurationError
+from shared.events import BEHAVIOUR, EventType, ItemId
+from shared.features.aggregations import MINUTE_MS
+from shared.features.replay import LoggedEvent, Replay
+from shared.features.vector import SCHEMA, Matrix
+from shared.ingest.lake import ShopSettings, read_manifest, read_rows
+from shared.ingest.logged_events import in_log_time, logged_events
+from shared.recommend import Model, PageRequest, Shelf, default_sources, item_rows, prepare, retrieve, vectorize
+
+SHELF_MS: Final = 5 * MINUTE_MS
+"""How old popularity may be at an instant; what is in stock is always read afresh."""
+BASELINE_QUANTILES: Final = np.linspace(0, 1, 11)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is taken: label pages, negatives kept of each, test pages, and the seed of the draws."""
+
+    label_pages: int = 6_000
+    negatives: int = 60
+    test_pages: int = 2_500
+    seed: int = 0
+
+
+class _NoScorer:
+    """Training pages are not ranked."""
+
+    def score(self, features: Matrix) -> NDArray[np.float32]:
+        raise ConfigurationError(f"{len(features)} rows of the training set have no ranker yet")
+
+
+@dataclass
+class Pass:
+    """The ordered pass: the log folded so far, and what baselines need to know of each user."""
+
+    item_ids: list[ItemId]
+    shop: ShopSettings
+    replay: Replay = field(default_factory=Replay)
+    bought: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    touched: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    sessions_seen: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _shelf: Shelf | None = None
+    _shelf_at: int = 0
+
+    def fold(self, logged: LoggedEvent) -> None:
+        """Take one more event into account."""
+        event = logged.event
+        if not self.replay.fold(logged) or event.user_id is None or event.item_id is None:
+            return
+        if event.event_type in BEHAVIOUR:
+            self.touched[event.user_id].add(event.item_id)
+            self.sessions_seen[event.user_id].add(event.session_id or str(logged.enqueued_at // SHELF_MS))
+            if event.event_type is EventType.PURCHASE:
+                counts = self.bought[event.user_id]
+                count = counts.pop(event.item_id, 0)  # put back last: among equals the latest comes first below
+                counts[event.item_id] = count + 1
+
+    def shelf(self, as_of: int) -> Shelf:
+        """The items as they stand, popularity at most `SHELF_MS` old."""
+        table = self.replay.items
+        stale = self._shelf is None or as_of - self._shelf_at >= SHELF_MS or len(self._shelf.index_of_row) < len(table)
+        if self._shelf is None or stale:
+            self._shelf, self._shelf_at = Shelf.of(table, item_rows(table, self.item_ids)), as_of
+        return self._shelf
+
+    def page(self, instant: Instant, span: SpanModel, rows: PageRows) -> None:
+        """Add the page this user would have had at the instant."""
+        shelf = self.shelf(instant.as_of)
+        model = Model(
+            "training",
+            default_sources(span.factors),
+            _NoScorer(),
+            ZoneInfo(self.shop.time_zone),
+            self.shop.bought_window_days,
+        )
+        shopper = self.replay.users.shopper(instant.user_id, instant.as_of)
+        prepared = prepare(shelf, model, shopper, PageRequest(instant.as_of))
+        candidates = retrieve(prepared, model, span.lookup_all(prepared.seeds))
+        features = vectorize(shelf, model, prepared, candidates)
+        most_bought = self.bought[instant.user_id]
+        latest_first = dict(reversed(most_bought.items()))
+        frequent = sorted(latest_first, key=lambda item: -most_bought[item])
+        index_of = rows.index_of
+        rows.add(
+            instant,
+            candidates,
+            features,
+            shelf.trends.category[candidates.indexes],
+            stranger=not len(prepared.seeds),
+            sessions_before=len(self.sessions_seen[instant.user_id]),
+            touched=frozenset(index_of[item] for item in self.touched[instant.user_id] if item in index_of),
+            frequent=[
+                index_of[item] for item in frequent if item in index_of and prepared.query.eligible[index_of[item]]
+            ],
+        )
+
+
+def build_training_set(data: Path, limits: Limits) -> None:
+    """Write nightly/training/{label,test}/, baseline.json and summary.json under `data`."""
+    started = time.perf_counter()
+    blobs = FolderBlobStore(data)
+    manifest = read_manifest(blobs)
+    if manifest is None:
+        raise ConfigurationError(f"there is no lake under {data}; run batch.generate_shop or batch.ingest_events first")
+    shop = manifest.shop
+    fit_end_at, label_end_at, test_end_at = _periods(data)
+    item_ids = [
+        ItemId(item) for item in pq.read_table(data / "nightly/interactions/items.parquet")["item_id"].to_pylist()
+    ]
+    index_of = {str(item): index for index, item in enumerate(item_ids)}
+    events = list(logged_events(in_log_time(read_rows(blobs))))
+    print(f"{len(events):,} events read in {time.perf_counter() - started:.1f} s", flush=True)
+    found = [instant for session in sessions(events) for instant in instants_of(session, shop.positives)]
+    label = sample([one for one in found if fit_end_at <= one.as_of < label_end_at], limits.label_pages, limits.seed)
+    test = [one for one in found if label_end_at <= one.as_of < test_end_at and one.at_start]
+    test = sample(test, limits.test_pages, limits.seed + 1)
+    if not label or not test:
+        raise ConfigurationError("no session with a positive event in the label or the test period; take more history")
+    label_rows = PageRows(index_of, limits.negatives, limits.seed)
+    test_rows = PageRows(index_of, None)
+    spans = {"label": load_span(data, "fit"), "test": load_span(data, "fit_label")}
+    past = Pass(item_ids, shop)
+    schedule = iter(_progress(events, [*label, *test]))
+    for step in schedule:
+        if isinstance(step, LoggedEvent):
+            past.fold(step)
+        elif step.as_of < label_end_at:
+            past.page(step, spans["label"], label_rows)
+        else:
+            past.page(step, spans["test"], test_rows)
+    label_table, test_table = label_rows.table(), test_rows.table()
+    with replace_folder(data / "nightly/training") as folder:
+        label_table.save(folder / "label")
+        test_table.save(folder / "test")
+        quantiles = np.quantile(label_table.features, BASELINE_QUANTILES, axis=0).T
+        baseline = {name: edges.tolist() for name, edges in zip(SCHEMA.names, quantiles, strict=True)}
+        (folder / "baseline.json").write_bytes(msgspec.json.encode(baseline))
+        summary = {
+            "schema": SCHEMA.digest,
+            "features": SCHEMA.names,
+            "label_pages": len(label),
+            "label_rows": len(label_table.label),
+            "test_pages": len(test),
+            "test_rows": len(test_table.label),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
+    print(
+        f"{len(label):,} label pages ({len(label_table.label):,} rows), {len(test):,} test pages "
+        f"({len(test_table.label):,} rows) in {time.perf_counter() - started:.1f} s"
+    )
+
+
+def _periods(data: Path) -> tuple[int, int, int]:
+    path = data / "nightly/interactions/summary.json"
+    if not path.exists():
+        raise ConfigurationError(f"{path} is not there; run python -m batch.build_interactions --data {data} first")
+    periods = msgspec.json.decode(path.read_bytes())["periods"]
+    return periods["fit_end_at"], periods["label_end_at"], periods["test_end_at"]
+
+
+def _progress(events: list[LoggedEvent], instants: list[Instant]) -> Iterator[LoggedEvent | Instant]:
+    """Events and instants in one order: an instant comes after every event enqueued by then; prints as it goes."""
+    started = reported = time.perf_counter()
+    place = 0
+    for done, instant in enumerate(instants):
+        while place < len(events) and events[place].enqueued_at <= instant.as_of:
+            yield events[place]
+            place += 1
+        yield instant
+        if time.perf_counter() - reported > 3:
+            reported = time.perf_counter()
+            rate = (done + 1) / (reported - started)
+            print(f"  {done + 1:,} of {len(instants):,} pages, {place:,} events, {rate:,.0f} pages/s", flush=True)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m feature_jobs.build_training_set", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the shop")
+    defaults = Limits()
+    parser.add_argument(
+        "--label-pages", type=int, default=defaults.label_pages, metavar="N", help="default %(default)s"
+    )
+    parser.add_argument("--test-pages", type=int, default=defaults.test_pages, metavar="N", help="default %(default)s")
+    parser.add_argument(
+        "--negatives",
+        type=int,
+        default=defaults.negatives,
+        metavar="N",
+        help="kept of each label page, default %(default)s",
+    )
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="of the draws, default %(default)s")
+    arguments = parser.parse_args(argv)
+    limits = Limits(arguments.label_pages, arguments.negatives, arguments.test_pages, arguments.seed)
+    build_training_set(arguments.data, limits)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

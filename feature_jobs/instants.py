@@ -1,0 +1,96 @@
+"""The instants at which a page could have been asked for, with what the shopper then did: labels and test queries."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from shared.events import BEHAVIOUR, EventType, ItemId, UserId
+from shared.features.replay import LoggedEvent
+from shared.features.views import SESSION_GAP_MS
+
+LABELS: Final[Mapping[EventType, int]] = {EventType.VIEW: 1, EventType.CART: 2, EventType.PURCHASE: 3}
+"""The grade of what a shopper did with an item; its strongest action counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """Just before an event of a session; `as_of` in epoch ms, one less than the event's enqueued_at.
+
+    `labels` grades what the rest of the session touched, `positives` are the items of it that count as hits,
+    `at_start` says that the event is the session's first.
+    """
+
+    as_of: int
+    user_id: UserId
+    labels: Mapping[ItemId, int]
+    positives: frozenset[ItemId]
+    at_start: bool
+
+
+def sessions(events: Iterable[LoggedEvent]) -> list[list[LoggedEvent]]:
+    """Behaviour events by user and session, each in log time: by session id, else cut at gaps of 30 minutes."""
+    open_sessions: dict[tuple[str, str], list[LoggedEvent]] = {}
+    found: list[list[LoggedEvent]] = []
+    for logged in events:
+        event = logged.event
+        if event.event_type not in BEHAVIOUR or event.user_id is None:
+            continue
+        key = (event.user_id, event.session_id or "")
+        session = open_sessions.get(key)
+        gap = session is not None and logged.enqueued_at - session[-1].enqueued_at > SESSION_GAP_MS
+        if session is None or (gap and event.session_id is None):
+            session = []
+            open_sessions[key] = session
+            found.append(session)
+        session.append(logged)
+    return found
+
+
+def instants_of(session: list[LoggedEvent], positive_types: Collection[str]) -> list[Instant]:
+    """The session's start and each later positive event, where at least one positive still lies ahead."""
+    found: list[Instant] = []
+    seen_at: set[int] = set()
+    for place, logged in enumerate(session):
+        positive = logged.event.event_type in positive_types
+        if (place and not positive) or logged.enqueued_at in seen_at:
+            continue
+        seen_at.add(logged.enqueued_at)
+        ahead = [later for later in session if later.enqueued_at >= logged.enqueued_at]
+        positives = frozenset(
+            later.event.item_id
+            for later in ahead
+            if later.event.event_type in positive_types and later.event.item_id is not None
+        )
+        if positives:
+            found.append(
+                Instant(
+                    logged.enqueued_at - 1,
+                    UserId(logged.event.user_id or ""),
+                    _graded(ahead),
+                    positives,
+                    at_start=logged.enqueued_at == session[0].enqueued_at,
+                )
+            )
+    return found
+
+
+def sample(instants: list[Instant], limit: int, seed: int) -> list[Instant]:
+    """At most `limit` of them, drawn without replacement, in order of time and user."""
+    ordered = sorted(instants, key=lambda instant: (instant.as_of, instant.user_id))
+    if len(ordered) <= limit:
+        return ordered
+    chosen = np.random.default_rng(seed).choice(len(ordered), size=limit, replace=False)
+    return [ordered[place] for place in np.sort(chosen)]
+
+
+def _graded(events: Iterable[LoggedEvent]) -> dict[ItemId, int]:
+    grades: dict[ItemId, int] = {}
+    for logged in events:
+        item, grade = logged.event.item_id, LABELS.get(logged.event.event_type, 0)
+        if item is not None and grade > grades.get(item, 0):
+            grades[item] = grade
+    return grades
