@@ -17,7 +17,7 @@ PUBLISHED = "releases:published"
 """List: the releases that were given traffic, newest first."""
 
 HISTORY_SOURCES = "history:sources"
-"""Hash: the ingested sources whose state was loaded, to the number of partitions each has."""
+"""Hash: the ingested sources whose state was loaded, to `loaded` or `retired`."""
 
 USER_KEY_BYTES = 16
 
@@ -38,6 +38,11 @@ def item_field(item_hash: int) -> bytes:
 def item_hash_of(field: bytes) -> int:
     """The inverse of `item_field`."""
     return int.from_bytes(field, "little")
+
+
+def source_pattern(source: str) -> str:
+    """What SCAN takes to find every key of an event source, whatever the partition."""
+    return f"{{{source}.*}}:*"
 
 
 class PartitionKeys:
