@@ -21,6 +21,7 @@ from batch.interactions import BEHAVIOUR_TYPES, INTERACTIONS_FOLDER
 from batch.periods import Periods, choose_periods
 from batch.stage_folder import replace_folder
 from shared.adapters.folder_blob import FolderBlobStore
+from shared.cli import command
 from shared.errors import ConfigurationError, RecommndrError
 from shared.events import EventType, id_hash
 from shared.ingest.lake import read_manifest, read_rows
@@ -50,16 +51,13 @@ class InteractionsSummary(msgspec.Struct, frozen=True, kw_only=True):
     periods: Periods
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Builds nightly/interactions of a shop's folder; 2 when the lake cannot be read or is too small."""
     parser = argparse.ArgumentParser(prog="python -m batch.build_interactions", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the shop")
     arguments = parser.parse_args(argv)
-    try:
-        build_interactions(arguments.data)
-    except RecommndrError as error:
-        print(f"build_interactions: {error}", file=sys.stderr)
-        return 2
+    build_interactions(arguments.data)
     return 0
 
 

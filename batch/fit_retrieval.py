@@ -18,13 +18,14 @@ from batch.models.bought_together import assign_baskets, basket_matrix
 from batch.models.cooccurrence import fit_cooccurrence
 from batch.periods import SPANS
 from batch.retrieval_span import RetrievalParams, RetrievalSpan, save_span
-from shared.errors import RecommndrError
+from shared.cli import command
 from shared.events import from_ms
 
 _STRENGTH = {VIEW: 1.0, CART: 2.0, PURCHASE: 3.0}
 """How much meeting a target item means for co-occurrence: flatter than taste, for the next view matters too."""
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Fits retrieval on each span and writes nightly/retrieval/<span>; 2 when the interactions are not there."""
     defaults = RetrievalParams()
@@ -35,11 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=defaults.seed, help="seed of ALS and of ties (%(default)s)")
     arguments = parser.parse_args(argv)
     params = RetrievalParams(factors=arguments.factors, iterations=arguments.iterations, seed=arguments.seed)
-    try:
-        fit_retrieval(arguments.data, params)
-    except RecommndrError as error:
-        print(f"fit_retrieval: {error}", file=sys.stderr)
-        return 2
+    fit_retrieval(arguments.data, params)
     return 0
 
 

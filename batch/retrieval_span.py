@@ -30,14 +30,14 @@ class RetrievalParams:
 
     factors: int = 64
     iterations: int = 15
-    regularization: float = 1.0
-    alpha: float = 1.0
+    regularization: float = 10.0
+    alpha: float = 3.0
     half_life_days: float = 45.0
     popularity_half_life_days: float = 14.0
     cooccurrence: CooccurrenceParams = field(default_factory=CooccurrenceParams)
     cosine_share: float = 0.5
     list_size: int = 100
-    min_count: int = 3
+    min_count: int = 2
     seed: int = 0
 
 

@@ -64,8 +64,8 @@ def fit_als(
     *,
     factors: int = 64,
     iterations: int = 15,
-    regularization: float = 1.0,
-    alpha: float = 1.0,
+    regularization: float = 10.0,
+    alpha: float = 3.0,
     seed: int = 0,
 ) -> ItemFactors:
     """Item factors of the interactions (user [n], item [n], weight [n]); repeated pairs add up, see `net_weights`.
@@ -78,13 +78,14 @@ def fit_als(
         model: Any = implicit.als.AlternatingLeastSquares(
             factors=factors,
             regularization=regularization,
-            alpha=alpha,
+            alpha=1.0,
             iterations=iterations,
             num_threads=_THREADS,
             random_state=seed,
             use_gpu=implicit.gpu.HAS_CUDA,
         )
-        model.fit(weights, show_progress=False)
+        # Scaled here: implicit's GPU model takes alpha and forgets it.
+        model.fit(weights * np.float32(alpha), show_progress=False)
     found = model.item_factors
     plain = np.asarray(found if isinstance(found, np.ndarray) else found.to_numpy(), dtype=np.float32)
     return ItemFactors.of(np.ascontiguousarray(plain), regularization, alpha)

@@ -66,7 +66,7 @@ def basket_matrix(
 
 
 def bought_together(
-    baskets: sparse.csr_array, start: int, stop: int, *, k: int, min_count: int = 3, seed: int = 0
+    baskets: sparse.csr_array, start: int, stop: int, *, k: int, min_count: int = 2, seed: int = 0
 ) -> BoughtTogetherLists:
     """The k products best bought with each product from `start` to `stop` (exclusive), of `basket_matrix` rows.
 
