@@ -14,6 +14,7 @@ _DISCOUNTS = (0.9, 0.85, 0.8, 0.7)
 _DISCOUNT_CHANCE = 0.004
 _NEW_PRICE_CHANCE = 0.0008
 _RESTOCK_CHANCE = 0.2
+_SOLD_OUT_CHANCE = 0.004
 _LOW_STOCK = 5
 _NOVELTY_DAYS = 6.0
 _VIRAL_DAYS = 2.5
@@ -94,7 +95,7 @@ class Market:
 
     def _lot(self, random: np.random.Generator) -> Ints:
         days = 15 + 30 * random.random(len(self.catalog))
-        return np.ceil(5 + self._demand * days * np.exp(random.normal(0, 0.3, len(days)))).astype(np.int64)
+        return np.ceil(3 + self._demand * days * np.exp(random.normal(0, 0.3, len(days)))).astype(np.int64)
 
     def _reprice(
         self,
@@ -127,7 +128,9 @@ class Market:
         self, random: np.random.Generator, present: npt.NDArray[np.bool_], updates: dict[int, dict[str, int | bool]]
     ) -> None:
         before = self._stock
-        sold = np.minimum(random.poisson(self._demand), before) * present
+        # Now and then the rest goes at once: another channel, a damaged pallet, a withdrawn batch.
+        gone = random.random(len(before)) < _SOLD_OUT_CHANCE
+        sold = np.where(gone, before, np.minimum(random.poisson(self._demand), before)) * present
         restocked = present & (before == 0) & (random.random(len(before)) < _RESTOCK_CHANCE)
         lots = self._lot(random)
         self._stock = np.where(restocked, lots, before - sold)
