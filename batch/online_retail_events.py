@@ -23,6 +23,7 @@ _RULES = 1
 """Raise it when the same order lines become other events: the source's name hangs on it."""
 
 OTHER_CATEGORY = "OTHER"
+_LOOKS = frozenset({"ASSORTED", "CREAM", "DESIGN", "GOLD", "LARGE", "MEDIUM", "POLKADOT", "SMALL", "SPOT"})
 _BEFORE_MS = 1
 
 
@@ -50,20 +51,22 @@ def history_tables(lines: pd.DataFrame, zone: ZoneInfo, shift_weeks: int) -> Ite
 def shifted_instants(local_at: pd.Series[pd.Timestamp], zone: ZoneInfo, shift_weeks: int) -> pd.Series[int]:
     """Wall-clock times moved by whole weeks on the wall clock, as epoch ms: local hour and weekday stay.
 
-    Of an hour that the clocks repeat the first is meant; a time that they leap over is moved to the leap's end.
+    Of an hour that the clocks repeat the first is meant; a time that they leap over comes as much later (PEP 495).
     """
-    moved = local_at + pd.Timedelta(weeks=shift_weeks)
-    first = np.ones(len(moved), dtype=np.bool_)
-    aware = moved.dt.tz_localize(zone, ambiguous=first, nonexistent="shift_forward")
-    return aware.dt.tz_convert("UTC").dt.tz_localize(None).astype("datetime64[ms]").astype("int64")
+    instants = {wall: _instant(wall.to_pydatetime(), zone, shift_weeks) for wall in local_at.drop_duplicates()}
+    return local_at.map(instants).astype("int64")
 
 
 def weeks_until(last_local_at: datetime, zone: ZoneInfo, now: datetime) -> int:
     """The largest number of whole weeks by which data may move and still end at or before `now` (an aware instant)."""
     weeks = (now.astimezone(zone).replace(tzinfo=None) - last_local_at) // timedelta(weeks=1) + 1
-    while to_ms((last_local_at + timedelta(weeks=weeks)).replace(tzinfo=zone)) > to_ms(now):
+    while _instant(last_local_at, zone, weeks) > to_ms(now):
         weeks -= 1
     return weeks
+
+
+def _instant(wall: datetime, zone: ZoneInfo, weeks: int) -> int:
+    return to_ms((wall + timedelta(weeks=weeks)).replace(tzinfo=zone))
 
 
 def content_fingerprint(lines: pd.DataFrame, zone: ZoneInfo, shift_weeks: int, partition_count: int) -> str:
@@ -77,14 +80,14 @@ def content_fingerprint(lines: pd.DataFrame, zone: ZoneInfo, shift_weeks: int, p
 def categories_of(titles: Iterable[str]) -> dict[str, str]:
     """One category a title: the rightmost of its words that is a head noun in this shop, else OTHER.
 
-    English puts the head noun last, so a word is one when it ends at least 10 titles and stands last in at least 37%
-    of the titles that have it; colours, sizes and patterns end titles too, but mostly stand before others. Plurals
-    count as their singular.
+    English puts the head noun last, so a word is one when it ends at least 10 titles and stands last in at least 30%
+    of the titles that have it: colours and patterns end titles too, but mostly stand before others. `_LOOKS` are the
+    few that pass all the same. Plurals count as their singular.
     """
     words = {title: _words(title) for title in dict.fromkeys(titles)}
     last = Counter(found[-1] for found in words.values() if found)
     anywhere = Counter(word for found in words.values() for word in set(found))
-    heads = {word for word, count in last.items() if count >= 10 and count >= 0.37 * anywhere[word]}
+    heads = {word for word, count in last.items() if count >= 10 and count >= 0.3 * anywhere[word]} - _LOOKS
     return {
         title: next((word for word in reversed(found) if word in heads), OTHER_CATEGORY)
         for title, found in words.items()

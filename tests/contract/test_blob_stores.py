@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
+from azure.core.pipeline.transport import RequestsTransport
+from azure.storage.blob import ContainerClient
+from urllib3 import HTTPResponse
 
+from shared.adapters.azure_blob import AzureBlobStore
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.errors import InfrastructureFault
 from shared.ports import BlobStore
@@ -105,3 +112,95 @@ def test_a_folder_that_cannot_be_made_is_a_fault(tmp_path: Path) -> None:
         store.write("a", b"")
     with pytest.raises(InfrastructureFault):
         store.replace("a", b"", None)
+
+
+class Wire(requests.adapters.BaseAdapter):
+    """The SDK's outer boundary: answers every request with what the test says, and keeps what was asked."""
+
+    def __init__(self, answer: int | Exception, code: str = "", body: bytes = b"") -> None:
+        super().__init__()
+        self.answer, self.code, self.body = answer, code, body
+        self.asked: list[requests.PreparedRequest] = []
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        self.asked.append(request)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        response = requests.Response()
+        response.request, response.url, response.status_code = request, str(request.url), self.answer
+        response.raw = HTTPResponse(io.BytesIO(self.body), preload_content=False)
+        response.headers.update({"Content-Length": str(len(self.body)), "ETag": '"7"'})
+        response.headers["Content-Range"] = f"bytes 0-{len(self.body) - 1}/{len(self.body)}"
+        if self.code:
+            response.headers["x-ms-error-code"] = self.code
+        return response
+
+    def close(self) -> None:
+        return
+
+
+def azure(wire: Wire) -> AzureBlobStore:
+    session = requests.Session()
+    session.mount("https://", wire)
+    transport = RequestsTransport(session=session, session_owner=False)
+    url = "https://example.blob.core.windows.net"
+    return AzureBlobStore(ContainerClient(url, "lake", credential=None, transport=transport, retry_total=0))
+
+
+def test_azure_reads_and_writes_whole_blobs() -> None:
+    wire = Wire(206, body=b"bytes")
+    assert azure(wire).read("a/b") == b"bytes"
+    wire = Wire(201)
+    azure(wire).write("a/b", b"new")
+    assert wire.asked[0].method == "PUT"
+    assert str(wire.asked[0].url).endswith("/lake/a/b")
+
+
+def test_azure_without_the_blob_is_file_not_found_and_without_the_container_a_fault() -> None:
+    with pytest.raises(FileNotFoundError):
+        azure(Wire(404, "BlobNotFound")).read("a")
+    azure(Wire(404, "BlobNotFound")).delete("a")
+    with pytest.raises(InfrastructureFault, match="container"):
+        azure(Wire(404, "ContainerNotFound")).read("a")
+
+
+@pytest.mark.parametrize("answer", [403, 500, 503, requests.ConnectionError("no route"), requests.ReadTimeout("slow")])
+def test_azure_that_does_not_answer_is_a_fault(answer: int | Exception) -> None:
+    store = azure(Wire(answer))
+    for act in (
+        lambda: store.read("a"),
+        lambda: store.write("a", b""),
+        lambda: store.delete("a"),
+        lambda: list(store.names("")),
+        lambda: store.replace("a", b"", None),
+    ):
+        with pytest.raises(InfrastructureFault):
+            act()
+
+
+def test_azure_replaces_by_entity_tag() -> None:
+    assert not azure(Wire(409, "BlobAlreadyExists")).replace("m", b"1", None)
+    fresh = Wire(201)
+    assert azure(fresh).replace("m", b"1", None)
+    assert fresh.asked[0].headers["If-None-Match"] == "*"
+    other = Wire(206, body=b"other")
+    assert not azure(other).replace("m", b"2", b"1")
+    assert [request.method for request in other.asked] == ["GET"]
+
+    class Overtaken(Wire):
+        def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+            if request.method == "PUT":
+                self.answer, self.code, self.body = 412, "ConditionNotMet", b""
+            return super().send(request)
+
+    overtaken = Overtaken(206, body=b"1")
+    assert not azure(overtaken).replace("m", b"2", b"1")
+    assert overtaken.asked[-1].headers["If-Match"] == '"7"'
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../up", "a/..", "a\0b", "a\\b"])
+def test_azure_refuses_names_that_the_folder_refuses(name: str) -> None:
+    wire = Wire(201)
+    with pytest.raises(ValueError, match="no blob name"):
+        azure(wire).write(name, b"")
+    assert wire.asked == []
