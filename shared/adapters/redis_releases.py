@@ -19,7 +19,9 @@ from shared.ports import Allocation
 USERS = "nightly"
 SIMILAR = "similar"
 BOUGHT_TOGETHER = "bought_together"
-_SHORT_NAMES = {USERS: "u", SIMILAR: "similar", BOUGHT_TOGETHER: "bought_together"}
+COOCCURRENCE = "cooccurrence"
+_ITEM_KINDS = (COOCCURRENCE, SIMILAR, BOUGHT_TOGETHER)
+_SHORT_NAMES = {USERS: "u"} | {kind: kind for kind in _ITEM_KINDS}
 _PIPELINE = 1000
 
 
@@ -105,7 +107,7 @@ class RedisReleaseStore:
         if not meta:
             return
         names = [release_bucket(release_id, "u", bucket) for bucket in range(int(meta[b"user_buckets"]))]
-        for kind in (SIMILAR, BOUGHT_TOGETHER):
+        for kind in _ITEM_KINDS:
             names += [release_bucket(release_id, kind, bucket) for bucket in range(int(meta[b"item_buckets"]))]
         names.append(release_meta(release_id))
         for start in range(0, len(names), _PIPELINE):
