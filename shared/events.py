@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any, Literal, NewType
 
@@ -55,7 +56,7 @@ class ItemChanges(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     title: Text | UnsetType = UNSET
     description: Text | UnsetType = UNSET
     categories: Annotated[list[Name], Meta(max_length=10)] | UnsetType = UNSET
-    brand: Name | None | UnsetType = UNSET
+    brand: Name | UnsetType | None = UNSET
     price_cents: Cents | UnsetType = UNSET
     stock: Annotated[int, Meta(ge=0, le=10**9)] | UnsetType = UNSET
     hidden: bool | UnsetType = UNSET
@@ -174,6 +175,7 @@ def effective_at(occurred_at: int, enqueued_at: int) -> int:
     return min(occurred_at, enqueued_at)
 
 
+@lru_cache(maxsize=16_384)
 def id_hash(value: str) -> int:
     """The unsigned 64-bit hash that stands for an item id or event id inside feature state (BLAKE2b)."""
     return int.from_bytes(blake2b(value.encode(), digest_size=8).digest(), "little")
@@ -211,7 +213,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC) - _EPOCH
 
 
-def _convert[T](value: Any, kind: type[T]) -> T:
+def _convert[T](value: object, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

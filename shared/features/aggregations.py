@@ -7,6 +7,7 @@ with the reference time moved to the newest fold: the value at t is sum(amount *
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -77,7 +78,38 @@ Aggregation = Decayed | Count | Earliest | LastK
 Entry = tuple[int, int, int]
 """(effective_at epoch ms, event id hash, item id hash)."""
 
-ENTRY_DTYPE: Final = np.dtype([("at", "<i8"), ("event", "<u8"), ("item", "<u8")])
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What events of one type change: read-only amounts (float64[D]) without and with a price, and slots by kind.
+
+    `by_price` are the decayed slots whose amount depends on the price, `listed` the lists with their `k`.
+    """
+
+    plain: Floats
+    priced: Floats
+    by_price: tuple[tuple[int, Amount], ...]
+    counted: Ints
+    dated: tuple[int, ...]
+    listed: tuple[tuple[int, int], ...]
+
+    def amounts(self, event: Event) -> Floats:
+        """float64[D], not to be changed: what this event adds to each decayed slot."""
+        price = event.price_cents
+        if price is None:
+            return self.plain
+        if not self.by_price:
+            return self.priced
+        amounts = self.priced.copy()
+        log_price = math.log(max(price, 1))
+        for slot, amount in self.by_price:
+            if amount is Amount.LOG_PRICE:
+                amounts[slot] = log_price
+            elif amount is Amount.LOG_PRICE_SQUARED:
+                amounts[slot] = log_price * log_price
+            else:
+                amounts[slot] = float(price * (event.quantity or 1))
+        return amounts
 
 
 class Layout:
@@ -93,47 +125,41 @@ class Layout:
         kinds: tuple[tuple[Aggregation, ...], ...] = (self.decayed, self.counts, self.earliest, self.lists)
         self.slot = {one: slot for kind in kinds for slot, one in enumerate(kind)}
         self.half_lives_ms: Floats = np.array([one.half_life_ms for one in self.decayed], dtype=np.float64)
-        self._weights = {kind: self._weights_of(kind) for kind in EventType}
-        self._counted: dict[EventType, Ints] = {
-            kind: np.array([kind in one.events for one in self.counts], dtype=np.int64) for kind in EventType
-        }
-        self._dated = {
-            kind: [slot for slot, one in enumerate(self.earliest) if kind in one.events] for kind in EventType
-        }
-        self._listed = {kind: [slot for slot, one in enumerate(self.lists) if kind in one.events] for kind in EventType}
+        self._intakes = {kind: self._intake_of(kind) for kind in EventType}
 
-    def _weights_of(self, kind: EventType) -> Floats:
-        """float64[len(Amount), D]: which amounts each decayed slot takes from an event of this type."""
-        weights = np.zeros((len(Amount), len(self.decayed)))
-        for slot, one in enumerate(self.decayed):
-            if kind in one.events:
-                weights[list(Amount).index(one.amount), slot] = 1.0
-        return weights
-
-    def amounts(self, event: Event) -> Floats:
-        """float64[D]: what this event adds to each decayed slot."""
-        price = event.price_cents
-        log_price = math.log(max(price, 1)) if price is not None else 0.0
-        values = (
-            1.0,
-            float((price or 0) * (event.quantity or 1)),
-            float(price is not None),
-            log_price,
-            log_price * log_price,
+    def _intake_of(self, kind: EventType) -> Intake:
+        taking = [(slot, one.amount) for slot, one in enumerate(self.decayed) if kind in one.events]
+        plain, priced = np.zeros(len(self.decayed)), np.zeros(len(self.decayed))
+        for slot, amount in taking:
+            plain[slot] = amount is Amount.ONE
+            priced[slot] = amount in {Amount.ONE, Amount.PRICED}
+        counted = np.array([kind in one.events for one in self.counts], dtype=np.int64)
+        for shared in (plain, priced, counted):
+            shared.flags.writeable = False
+        return Intake(
+            plain=plain,
+            priced=priced,
+            by_price=tuple(one for one in taking if one[1] not in {Amount.ONE, Amount.PRICED}),
+            counted=counted,
+            dated=tuple(slot for slot, one in enumerate(self.earliest) if kind in one.events),
+            listed=tuple((slot, one.k) for slot, one in enumerate(self.lists) if kind in one.events),
         )
-        return np.asarray(values) @ self._weights[event.event_type]
 
-    def counted(self, kind: EventType) -> Ints:
-        """int64[C]: one where a count takes events of this type."""
-        return self._counted[kind]
+    def intake(self, kind: EventType) -> Intake:
+        """What an event of this type changes."""
+        return self._intakes[kind]
 
-    def dated(self, kind: EventType) -> list[int]:
-        """Slots of `Earliest` that take events of this type."""
-        return self._dated[kind]
+    def fold_decayed(self, values: Floats, newest_at: int | None, event: Event, at: int) -> Floats:
+        """float64[D] at max(newest_at, at): `values` (standing at `newest_at`) with an event of effective time `at`.
 
-    def listed(self, kind: EventType) -> list[int]:
-        """Slots of `LastK` that take events of this type."""
-        return self._listed[kind]
+        `newest_at` is None before the first event. The one place where decayed values change.
+        """
+        amounts = self._intakes[event.event_type].amounts(event)
+        if newest_at is None or at == newest_at:
+            return values + amounts
+        if at > newest_at:
+            return decay(values, float(at - newest_at), self.half_lives_ms) + amounts
+        return values + decay(amounts, float(newest_at - at), self.half_lives_ms)
 
     def __repr__(self) -> str:
         """All slots in order: what the state version hashes."""
@@ -149,9 +175,10 @@ def add_entry(entries: list[Entry], entry: Entry, k: int) -> None:
     """Insert into an ascending list and keep its `k` greatest; equal entries are kept once."""
     if not entries or entry > entries[-1]:
         entries.append(entry)
-    elif entry not in entries:
-        entries.append(entry)
-        entries.sort()
+    else:
+        place = bisect_left(entries, entry)
+        if entries[place] != entry:
+            entries.insert(place, entry)
     if len(entries) > k:
         del entries[: len(entries) - k]
 

@@ -40,16 +40,11 @@ class CounterColumns:
         """Fold one event into a row, exactly as `EntityState.add` does."""
         at = effective_at(event.occurred_at_ms, enqueued_at)
         newest_at = int(self.newest_at[row])
-        amounts = self.layout.amounts(event)
-        if at > newest_at:
-            if newest_at != EMPTY_AT:
-                self.decayed[row] = decay(self.decayed[row], at - newest_at, self.layout.half_lives_ms)
-            self.newest_at[row] = at
-            self.decayed[row] += amounts
-        else:
-            self.decayed[row] += decay(amounts, newest_at - at, self.layout.half_lives_ms)
+        known_at = None if newest_at == EMPTY_AT else newest_at
+        self.decayed[row] = self.layout.fold_decayed(self.decayed[row], known_at, event, at)
+        self.newest_at[row] = max(newest_at, at)
         self.last_enqueued_at[row] = max(int(self.last_enqueued_at[row]), enqueued_at)
-        self.counts[row] += self.layout.counted(event.event_type)
+        self.counts[row] += self.layout.intake(event.event_type).counted
 
     def load(self, rows: Rows, shards: Sequence[bytes]) -> None:
         """Replace rows by encoded counters (`ItemCounters.encode`), decoded in bulk."""

@@ -34,7 +34,9 @@ class UserShards:
         if user_id is None:
             return True
         shards = self._shards.setdefault(user_id, {})
-        shard = shards.setdefault((logged.source, logged.partition), UserShard.empty())
+        shard = shards.get((logged.source, logged.partition))
+        if shard is None:
+            shard = shards[logged.source, logged.partition] = UserShard.empty()
         return fold_user(shard, logged.event, logged.enqueued_at, logged.sequence)
 
     def shopper(self, user_id: str, as_of: int) -> Shopper:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import starmap
 from typing import Final, cast
 
 import msgspec
-import numpy as np
 
 from shared.catalog import FieldVersion
 from shared.errors import CorruptRecord
@@ -20,7 +20,7 @@ from shared.features.state import EMPTY_AT, EntityState
 RING_SPAN_MS: Final = DAY_MS
 RING_SIZE: Final = 256
 
-_RING_DTYPE: Final = np.dtype([("event", "<u8"), ("enqueued_at", "<i8")])
+_ACCEPTED = struct.Struct("<Qq")
 _HEADER = struct.Struct("<BqqHH")
 _FORMAT: Final = 1
 
@@ -32,17 +32,20 @@ class AcceptedIds:
     What is evicted is decided per event in sequence order, so it does not depend on how the log was cut.
     """
 
-    entries: list[tuple[int, int]] = field(default_factory=list)
+    known: dict[int, int] = field(default_factory=dict)
+    """Event hash to enqueued_at (epoch ms), in order of acceptance."""
 
     def accepts(self, event_hash: int, enqueued_at: int) -> bool:
         """Remember the id and say True, or say False when it is known already."""
-        oldest = enqueued_at - RING_SPAN_MS
-        if self.entries and self.entries[0][1] < oldest:
-            self.entries = [entry for entry in self.entries if entry[1] >= oldest]
-        if any(known == event_hash for known, _ in self.entries):
+        known, oldest = self.known, enqueued_at - RING_SPAN_MS
+        while known and known[first := next(iter(known))] < oldest:
+            del known[first]
+        if known.get(event_hash, EMPTY_AT) >= oldest:
             return False
-        self.entries.append((event_hash, enqueued_at))
-        del self.entries[:-RING_SIZE]
+        known.pop(event_hash, None)
+        known[event_hash] = enqueued_at
+        if len(known) > RING_SIZE:
+            del known[next(iter(known))]
         return True
 
 
@@ -66,8 +69,8 @@ class UserShard:
         preferences = _ENCODER.encode(self.preferences_version) if self.preferences_version else b""
         return b"".join(
             (
-                _HEADER.pack(_FORMAT, self.sequence, self.enqueued_at, len(self.accepted.entries), len(preferences)),
-                np.array(self.accepted.entries, dtype=_RING_DTYPE).tobytes(),
+                _HEADER.pack(_FORMAT, self.sequence, self.enqueued_at, len(self.accepted.known), len(preferences)),
+                *starmap(_ACCEPTED.pack, self.accepted.known.items()),
                 preferences,
                 self.state.encode(),
             )
@@ -80,8 +83,8 @@ class UserShard:
             form, sequence, enqueued_at, ring_length, preferences_length = _HEADER.unpack_from(data)
             if form != _FORMAT:
                 raise CorruptRecord(f"a user shard of format {form}, this code reads {_FORMAT}")
-            ring_end = _HEADER.size + ring_length * _RING_DTYPE.itemsize
-            ring = cast("list[tuple[int, int]]", np.frombuffer(data, _RING_DTYPE, ring_length, _HEADER.size).tolist())
+            ring_end = _HEADER.size + ring_length * _ACCEPTED.size
+            ring = dict(cast("Iterator[tuple[int, int]]", _ACCEPTED.iter_unpack(data[_HEADER.size : ring_end])))
             state_start = ring_end + preferences_length
             version = _DECODER.decode(data[ring_end:state_start]) if preferences_length else None
             state = EntityState.decode(USER_LAYOUT, data[state_start:])

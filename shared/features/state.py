@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from itertools import starmap
 from typing import Final, cast
 
 import numpy as np
 
 from shared.events import Event, effective_at, id_hash
 from shared.features.aggregations import (
-    ENTRY_DTYPE,
     EXPIRES_AFTER_MS,
     NEVER,
     Entry,
@@ -27,6 +27,7 @@ EMPTY_AT: Final = np.iinfo(np.int64).min
 
 _HEADER = struct.Struct("<qq")
 _LENGTH = struct.Struct("<H")
+_ENTRY = struct.Struct("<qQQ")
 
 
 @dataclass(slots=True)
@@ -57,22 +58,18 @@ class EntityState:
     def add(self, event: Event, enqueued_at: int) -> None:
         """Fold one event; where it stands in the log does not matter."""
         at = effective_at(event.occurred_at_ms, enqueued_at)
-        amounts = self.layout.amounts(event)
-        if at > self.newest_at:
-            if self.newest_at != EMPTY_AT:
-                self.decayed = decay(self.decayed, at - self.newest_at, self.layout.half_lives_ms)
-            self.newest_at = at
-            self.decayed = self.decayed + amounts
-        else:
-            self.decayed = self.decayed + decay(amounts, self.newest_at - at, self.layout.half_lives_ms)
+        intake = self.layout.intake(event.event_type)
+        known_at = None if self.newest_at == EMPTY_AT else self.newest_at
+        self.decayed = self.layout.fold_decayed(self.decayed, known_at, event, at)
+        self.newest_at = max(self.newest_at, at)
         self.last_enqueued_at = max(self.last_enqueued_at, enqueued_at)
-        self.counts = self.counts + self.layout.counted(event.event_type)
-        for slot in self.layout.dated(event.event_type):
+        self.counts = self.counts + intake.counted
+        for slot in intake.dated:
             self.earliest[slot] = min(self.earliest[slot], at)
-        if event.item_id is not None:
+        if event.item_id is not None and intake.listed:
             entry = (at, id_hash(event.event_id), id_hash(event.item_id))
-            for slot in self.layout.listed(event.event_type):
-                add_entry(self.lists[slot], entry, self.layout.lists[slot].k)
+            for slot, k in intake.listed:
+                add_entry(self.lists[slot], entry, k)
 
     def expired(self, now_at: int) -> bool:
         """Has nothing been enqueued for this entity for so long that its behaviour no longer counts?"""
@@ -109,7 +106,8 @@ class EntityState:
             self.earliest.tobytes(),
         ]
         for entries in self.lists:
-            parts += (_LENGTH.pack(len(entries)), np.array(entries, dtype=ENTRY_DTYPE).tobytes())
+            parts.append(_LENGTH.pack(len(entries)))
+            parts += starmap(_ENTRY.pack, entries)
         return b"".join(parts)
 
     @classmethod
@@ -127,8 +125,9 @@ class EntityState:
         for _ in layout.lists:
             (length,) = _LENGTH.unpack_from(data, position)
             position += _LENGTH.size
-            lists.append(cast("list[Entry]", np.frombuffer(data, ENTRY_DTYPE, length, position).tolist()))
-            position += length * ENTRY_DTYPE.itemsize
+            end = position + length * _ENTRY.size
+            lists.append(cast("list[Entry]", list(_ENTRY.iter_unpack(data[position:end]))))
+            position = end
         if position != len(data):
             raise ValueError(f"{len(data)} bytes, of which a state of this layout fills {position}")
         return cls(layout, newest_at, last_enqueued_at, decayed, counts, earliest, lists)
