@@ -68,6 +68,7 @@ class PageRows:
     seed: int = 0
     _columns: dict[str, list[Any]] = field(default_factory=dict)
     _users: dict[str, int] = field(default_factory=dict)
+    _pages: int = 0
 
     def add(
         self,
@@ -85,7 +86,8 @@ class PageRows:
         labels = {self.index_of[item]: grade for item, grade in instant.labels.items() if item in self.index_of}
         grades = np.array([labels.get(index, 0) for index in candidates.indexes.tolist()], dtype=np.int8)
         wanted = [self.index_of.get(item, -1) for item in sorted(instant.positives)]
-        kept = self._kept(instant, grades)
+        kept = self._kept(grades)
+        self._pages += 1
         page: dict[str, Any] = {
             "features": features[kept],
             "index": candidates.indexes[kept],
@@ -120,10 +122,10 @@ class PageRows:
             }
         )
 
-    def _kept(self, instant: Instant, grades: NDArray[np.int8]) -> NDArray[np.int64]:
+    def _kept(self, grades: NDArray[np.int8]) -> NDArray[np.int64]:
         if self.negatives is None or len(grades) <= self.negatives:
             return np.arange(len(grades))
-        generator = np.random.default_rng((self.seed, instant.as_of))
+        generator = np.random.default_rng((self.seed, self._pages))
         others = np.flatnonzero(grades == 0)
         drawn = generator.choice(others, size=min(self.negatives, len(others)), replace=False)
         return np.sort(np.concatenate([np.flatnonzero(grades > 0), drawn]))
