@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
-from shared.events import Event, ItemId, effective_at, id_hash
+from shared.events import Event, ItemId, effective_at, id_hash, to_ms
 
 
 class Product(Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class CatalogEntry(Struct):
         for name in _FIELDS:
             value = getattr(changes, name)
             if value is not UNSET:
-                plain = int(value.timestamp() * 1000) if name == "arrived_at" else value
+                plain = to_ms(value) if name == "arrived_at" else value
                 self._offer(name, (at, id_hash(event.event_id), plain))
 
     def merge(self, other: CatalogEntry) -> None:
@@ -64,8 +64,10 @@ class CatalogEntry(Struct):
 
     def _offer(self, name: str, version: FieldVersion) -> None:
         held = self.fields.get(name)
-        if held is None or tuple(version[:2]) > tuple(held[:2]):
+        if held is None or version[:2] > held[:2]:
             self.fields[name] = version
+        elif version[:2] == held[:2] and _ENCODER.encode(version[2]) > _ENCODER.encode(held[2]):
+            self.fields[name] = version  # one event id, two contents: whichever comes first, the same one wins
 
     def product(self) -> Product:
         """The product as the newest fields make it."""
@@ -83,5 +85,5 @@ def decode_entry(data: bytes) -> CatalogEntry:
     return CatalogEntry(item_id=item_id, fields=fields)
 
 
-_ENCODER = msgspec.msgpack.Encoder()
+_ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODER = msgspec.msgpack.Decoder(tuple[ItemId, dict[str, FieldVersion]])
