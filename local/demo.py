@@ -25,6 +25,7 @@ from local.serve import DEFAULT_DATA, DEFAULT_HOST, DEFAULT_PORT, listening_sock
 from local.server_process import ServerProcess, server_process
 from local.shopper import ShopApi, UnexpectedAnswer
 from local.story import MEASURED_PAGES, Story
+from local.story_screen import Screen
 from shared.cli import command
 from shared.errors import ConfigurationError, InfrastructureFault, RecommndrError
 from shared.events import from_ms
@@ -73,7 +74,7 @@ def tell(data: Path, release: ReleaseManifest, server: ServerProcess, claims: Cl
     heroine = choose_customer(found)
     try:
         with ShopApi(server.address) as api:
-            Story(console, api, claims, release.release_id).tell(heroine, _sample(found))
+            Story(Screen(console), api, claims, release.release_id).tell(heroine, _sample(found))
     except (UnexpectedAnswer, InfrastructureFault) as error:
         claims.check("every request was answered", holds=False, evidence=str(error))
     console.print()

@@ -8,7 +8,7 @@ import time
 import urllib.parse
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -16,6 +16,7 @@ from typing import Any, Self
 from shared.errors import InfrastructureFault, RecommndrError
 
 ANSWER_TIMEOUT_S = 10.0
+GIVE_UP_S = 10.0
 Json = dict[str, Any]
 
 
@@ -45,6 +46,19 @@ class ShopApi:
     def post(self, endpoint: str, body: object) -> Json:
         """POST a JSON body. Raises UnexpectedAnswer and InfrastructureFault."""
         return self._ask("POST", f"/{endpoint}", endpoint, json.dumps(body).encode())
+
+    def popular(self, limit: int) -> list[Shown]:
+        """What is popular now, best first."""
+        return _listed(self.get("popular", limit=limit))
+
+    def similar_items(self, item_id: str) -> list[Shown]:
+        """What is like an item, best first."""
+        return _listed(self.get("similar_items", item_id))
+
+    def can_be_bought(self, item_id: str) -> bool:
+        """The catalogue says so at this moment."""
+        product = self.get("items", item_id)
+        return product["stock"] != 0 and not product["hidden"]
 
     def close(self) -> None:
         """Close the connection."""
@@ -165,3 +179,29 @@ class Shopper:
         if recommendation_id is not None:
             event["recommendation_id"] = recommendation_id
         return self.api.post("events", {"events": [event]})
+
+    def wait_until_seen(self, item_ids: Collection[str]) -> float:
+        """Seconds until her profile's recent history holds all of these items; `GIVE_UP_S` at most."""
+        began = time.monotonic()
+        while time.monotonic() - began < GIVE_UP_S:
+            held = {entry["item_id"] for entry in self.profile()["recent_history"]}
+            if held.issuperset(item_ids):
+                break
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+
+def _listed(answer: Json) -> list[Shown]:
+    return [
+        Shown(
+            entry["item_id"],
+            entry.get("title") or entry["item_id"],
+            rank,
+            0.0,
+            (),
+            "",
+            entry.get("category") or "",
+            None,
+        )
+        for rank, entry in enumerate(answer["items"], start=1)
+    ]
