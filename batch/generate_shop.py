@@ -25,7 +25,7 @@ from shared.errors import ConfigurationError
 from shared.events import EventType, from_ms, to_ms
 from shared.ingest.lake import ShopSettings, publish_history, read_manifest
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Stands in the source's name: raise it with every change of what equal arguments generate."""
 
 LEAST_EVENTS_A_USER = 6

@@ -122,18 +122,8 @@ COLOURS = (
     "black", "white", "slate grey", "navy", "forest green", "sand", "terracotta", "mustard",
     "sky blue", "burgundy", "olive", "rose", "copper", "ivory", "teal", "charcoal",
 )  # fmt: skip
-QUALIFIERS = (
-    "",
-    "compact",
-    "large",
-    "lightweight",
-    "premium",
-    "everyday",
-    "travel",
-    "limited edition",
-    "eco",
-    "starter",
-)
+QUALIFIERS = ("", "small", "large", "everyday", "premium", "travel", "limited edition", "classic", "starter", "gift")
+PACKS = ("single pack", "twin pack", "family pack", "refill", "sample size", "value pack")
 MODELS = (
     "Alder", "Birch", "Cove", "Dune", "Ember", "Fjord", "Glen", "Harbour", "Isla", "Juniper", "Kestrel", "Larch",
     "Meadow", "North", "Orchard", "Pebble", "Quarry", "Ridge", "Summit", "Thistle", "Umber", "Vale", "Willow", "Zephyr",

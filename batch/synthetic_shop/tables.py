@@ -134,7 +134,9 @@ def _texts(seed: int, catalog: Catalog) -> list[tuple[str, str, str, dict[str, s
         kind = family_kind(catalog.leaves[leaf], family - int(first_family[leaf]))
         number = item - int(catalog.family_start[family])
         style = int(catalog.style_number[item])
-        title, description, attributes = wording.describe(item, brand=brand, kind=kind, style=style, number=number)
+        title, description, attributes = wording.describe(
+            item, brand=brand, kind=kind, style=style, number=number, consumable=bool(catalog.consumable[item])
+        )
         texts.append((title, description, brands[brand], attributes))
     return texts
 

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batch.synthetic_shop.assortment import BRAND_ENDS, BRAND_STARTS, COLOURS, LEAVES, MODELS, QUALIFIERS, STYLES
+from batch.synthetic_shop.assortment import BRAND_ENDS, BRAND_STARTS, COLOURS, LEAVES, MODELS, PACKS, QUALIFIERS, STYLES
 from batch.synthetic_shop.streams import random_stream
 
-MATERIALS = (
-    "recycled",
-    "hand-finished",
-    "lab-tested",
-    "locally made",
-    "certified",
-    "fair-trade",
+_TRAITS = (
+    "carefully made",
+    "tested by our own staff",
+    "made in small batches",
+    "easy to live with",
+    "often given as a present",
     "award-winning",
-    "new-season",
+    "new this season",
+    "a favourite of regulars",
 )
 _OPENINGS = (
-    "A {style} {kind} from {brand}.",
+    "{article} {style} {kind} from {brand}.",
     "{brand} made this {kind} for people who like things {style}.",
-    "The {model}: a {kind} with a {style} look.",
+    "The {model}: {kind} with a look that is {style}.",
 )
 _CLOSINGS = (
-    "Comes in {colour}; {trait} and made to last.",
-    "{trait_title}, in {colour}.",
-    "This season's colour is {colour}. {trait_title}.",
+    "Variant: {variant}; {trait}.",
+    "{trait_title}. Variant: {variant}.",
+    "{trait_title}, offered as {variant}.",
 )
 
 
@@ -55,21 +55,28 @@ class Wording:
         self._brands = brands
         self._picks = random.integers(0, 2**31, (count, 5))
 
-    def describe(self, item: int, *, brand: int, kind: str, style: int, number: int) -> tuple[str, str, dict[str, str]]:
-        """(title, description, attributes) of one item; `number` tells members of a family apart."""
-        model_pick, colour_pick, trait_pick, opening, closing = (int(pick) for pick in self._picks[item])
-        model = MODELS[(model_pick + number) % len(MODELS)]
-        colour = COLOURS[(style * 3 + colour_pick % 3) % len(COLOURS)]
-        trait = MATERIALS[trait_pick % len(MATERIALS)]
+    def describe(
+        self, item: int, *, brand: int, kind: str, style: int, number: int, consumable: bool
+    ) -> tuple[str, str, dict[str, str]]:
+        """(title, description, attributes) of one item; `number` tells members of a family apart.
+
+        What is used up comes in packs, everything else in colours.
+        """
+        model_pick, variant_pick, trait_pick, opening, closing = (int(pick) for pick in self._picks[item])
+        colour = COLOURS[(style * 3 + variant_pick % 3) % len(COLOURS)]
+        variant = PACKS[variant_pick % len(PACKS)] if consumable else colour
+        trait = _TRAITS[trait_pick % len(_TRAITS)]
         words = {
+            "article": "An" if STYLES[style][0] in "aeiou" else "A",
             "style": STYLES[style],
             "kind": kind,
             "brand": self._brands[brand],
-            "model": f"{model} {10 * (1 + number % 90)}",
-            "colour": colour,
+            "model": f"{MODELS[(model_pick + number) % len(MODELS)]} {10 * (1 + number % 90)}",
+            "variant": variant,
             "trait": trait,
-            "trait_title": trait.capitalize(),
+            "trait_title": trait[0].upper() + trait[1:],
         }
-        title = f"{words['brand']} {words['model']} {kind}, {colour}"
+        title = f"{words['brand']} {words['model']} {kind}, {variant}"
         sentences = (_OPENINGS[opening % len(_OPENINGS)], _CLOSINGS[closing % len(_CLOSINGS)])
-        return title, " ".join(sentences).format_map(words), {"colour": colour, "style": STYLES[style], "trait": trait}
+        attributes = {"pack" if consumable else "colour": variant, "style": STYLES[style]}
+        return title, " ".join(sentences).format_map(words), attributes
