@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -55,7 +56,10 @@ class _Step:
 
 
 class PartitionProcessor:
-    """Folds one partition. Several may run on the same one: the marks let only one of them through at a time."""
+    """Folds one partition; its calls take turns.
+
+    Several processors, here or elsewhere, may run on the same partition: its marks let one commit through at a time.
+    """
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class PartitionProcessor:
         self._gaps = GapFiller(source, partition, self._recorded, broker)
         self._guard = MarkGuard(source, partition, [version.name for version in versions], store, self._recorded)
         self._marks: Marks | None = None
+        self._turn = threading.Lock()
 
     def process(self, records: Sequence[LogRecord]) -> None:
         """Bring the state up to the last of these records, whatever of them, or before them, is in already.
@@ -93,7 +98,8 @@ class PartitionProcessor:
         """
         pending = ordered(records, self._source, self._partition)
         if pending:
-            self._run(pending, pending[-1].sequence)
+            with self._turn:
+                self._run(pending, pending[-1].sequence)
 
     def catch_up(self) -> None:
         """Compare the marks with the broker's last sequence and fill what is missing, so a quiet partition heals too.
@@ -101,8 +107,9 @@ class PartitionProcessor:
         Raises as `process`.
         """
         last = self._broker.last_sequence(self._partition)
-        self._marks = None
-        self._run([], -1 if last is None else last)
+        with self._turn:
+            self._marks = None
+            self._run([], -1 if last is None else last)
 
     def _run(self, pending: Sequence[LogRecord], through: int) -> None:
         refusals, most = 0, MOST_RECORDS
@@ -233,9 +240,10 @@ class EventProcessor:
         """The processor of one partition."""
         held = self._partitions.get(number)
         if held is None:
-            held = self._partitions[number] = PartitionProcessor(
+            made = PartitionProcessor(
                 self._source, number, store=self._store, versions=self._versions, blobs=self._blobs, broker=self._broker
             )
+            held = self._partitions.setdefault(number, made)
         return held
 
     def process(self, records: Sequence[LogRecord]) -> None:
