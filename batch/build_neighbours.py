@@ -20,7 +20,7 @@ from batch.models.similar_items import similar_items
 from batch.periods import SPANS, Span
 from batch.retrieval_span import RetrievalSpan, load_span
 from batch.spark import add_master_argument, parallelism, spark_session, write_parts
-from batch.stage_folder import replace_folder
+from shared.adapters.stage_folder import replace_folder
 from shared.candidates.query import ListKind
 from shared.candidates.span import lists_folder
 from shared.cli import command

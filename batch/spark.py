@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -12,17 +16,21 @@ from pyspark.sql import DataFrame, SparkSession
 from batch.java import spark_environment
 
 DEFAULT_MASTER: Final = "local[*]"
+_REPORT_EVERY_S: Final = 3.0
 _GIB: Final = 1024**3
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
+# What fails reaches the driver as an exception; logged as well it would be said three times, with Java's stacks.
 _LOGGING: Final = """\
-rootLogger.level = error
+rootLogger.level = fatal
 rootLogger.appenderRef.stderr.ref = stderr
 appender.stderr.type = Console
 appender.stderr.name = stderr
 appender.stderr.target = SYSTEM_ERR
 appender.stderr.layout.type = PatternLayout
 appender.stderr.layout.pattern = spark: %p %c{1}: %m%n%ex
+logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
+logger.gateway.level = fatal
 logger.shutdown.name = org.apache.spark.util.ShutdownHookManager
 logger.shutdown.level = off
 """
@@ -76,17 +84,46 @@ def parallelism(spark: SparkSession) -> int:
     return 2 * int(spark.sparkContext.defaultParallelism)
 
 
+@contextmanager
+def task_progress(spark: SparkSession, label: str) -> Iterator[None]:
+    """Every three seconds, while the block runs, say how many of the active stage's tasks are done and at what rate."""
+    done = threading.Event()
+    started = time.monotonic()
+
+    def report() -> None:
+        tracker = spark.sparkContext.statusTracker()
+        while not done.wait(_REPORT_EVERY_S):
+            for stage_id in tracker.getActiveStageIds():
+                stage = tracker.getStageInfo(stage_id)
+                if stage is not None:
+                    rate = stage.numCompletedTasks / (time.monotonic() - started)
+                    print(f"    {label}: {stage.numCompletedTasks} of {stage.numTasks} tasks, {rate:.1f}/s", flush=True)
+
+    reporter = threading.Thread(target=report, name="spark-progress", daemon=True)
+    reporter.start()
+    try:
+        yield
+    finally:
+        done.set()
+        reporter.join()
+
+
 def write_parts(frame: DataFrame, folder: Path) -> None:
     """Write a frame into an empty folder as part-00000.parquet and so on, and nothing else.
 
     Spark names its files at random and adds checksums; equal frames here make equal folders.
     """
-    frame.write.mode("overwrite").parquet(folder.resolve().as_uri())
+    frame.write.mode("overwrite").parquet(spark_path(folder))
     for path in sorted(folder.iterdir()):
         if path.suffix == ".parquet":
             path.rename(folder / f"{path.name[: len('part-00000')]}.parquet")
         else:
             path.unlink()
+
+
+def spark_path(path: Path) -> str:
+    """A local path as Spark takes it: with its scheme, and not percent-encoded."""
+    return f"file://{path.resolve()}"
 
 
 def _driver_memory_gib() -> int:
