@@ -60,11 +60,16 @@ class UserView:
 
     @cached_property
     def actions(self) -> Actions:
-        """All listed actions, newest first; equal instants keep the heavier action first."""
+        """All listed actions, newest first.
+
+        Of one instant the heavier action comes first, then the later in its list: never an order of table rows,
+        which differs from process to process.
+        """
         rows = np.concatenate([rows for rows, _ in self.lists.values()])
         at = np.concatenate([at for _, at in self.lists.values()])
         weights = np.concatenate([np.full(len(rows), ACTION_WEIGHT[kind]) for kind, (rows, _) in self.lists.items()])
-        order = np.lexsort((rows, -weights, -at))
+        places = np.concatenate([np.arange(len(rows)) for rows, _ in self.lists.values()])
+        order = np.lexsort((-places, -weights, -at))
         return Actions(rows[order], at[order], weights[order])
 
     @cached_property
