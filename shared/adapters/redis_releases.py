@@ -10,7 +10,7 @@ import msgspec
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from shared.adapters.keys import ALLOCATION, RELEASE_BUCKET_SIZE, release_bucket, release_meta
+from shared.adapters.keys import ALLOCATION, PUBLISHED, RELEASE_BUCKET_SIZE, release_bucket, release_meta
 from shared.adapters.redis_connection import Argument, send_pipelined
 from shared.adapters.redis_scripts import SET_ALLOCATION
 from shared.errors import InfrastructureFault, MarkMoved
@@ -19,6 +19,8 @@ from shared.ports import Allocation
 USERS = "nightly"
 SIMILAR = "similar"
 BOUGHT_TOGETHER = "bought_together"
+COOCCURRENCE = "cooccurrence"
+ITEM_KINDS = (SIMILAR, BOUGHT_TOGETHER, COOCCURRENCE)
 COOCCURRENCE = "cooccurrence"
 _ITEM_KINDS = (COOCCURRENCE, SIMILAR, BOUGHT_TOGETHER)
 _SHORT_NAMES = {USERS: "u"} | {kind: kind for kind in _ITEM_KINDS}
@@ -101,6 +103,47 @@ class RedisReleaseStore:
         """Undo `retire` while the lists still stand. Raises InfrastructureFault."""
         self._each_key(release_id, lambda name: ("PERSIST", name))
 
+    def count_lists(self, release_id: str) -> dict[str, int]:
+        """How many lists of each kind Redis holds of this release, all 0 when it was never begun.
+
+        Raises InfrastructureFault.
+        """
+        with _release_errors():
+            meta: Any = self._client.hgetall(release_meta(release_id))
+        counted = {}
+        for kind, short in _SHORT_NAMES.items():
+            buckets = int(meta.get(b"user_buckets" if kind == USERS else b"item_buckets", 0))
+            names = [("HLEN", release_bucket(release_id, short, bucket)) for bucket in range(buckets)]
+            starts = range(0, len(names), _PIPELINE)
+            counted[kind] = sum(sum(self._send(names[start : start + _PIPELINE])) for start in starts)
+        return counted
+
+    def with_lists(self) -> dict[str, bool]:
+        """Every release of which Redis holds lists, and whether they are retired (will expire).
+
+        Raises InfrastructureFault.
+        """
+        with _release_errors():
+            names = [name.decode() for name in self._client.scan_iter(release_meta("*"), count=1000)]
+        times: list[Any] = self._send([("PTTL", name) for name in names])
+        ids = [name.removeprefix("rel:").removesuffix(":meta") for name in names]
+        return {one: ttl >= 0 for one, ttl in sorted(zip(ids, times, strict=True)) if ttl != -2}
+
+    def published(self) -> list[str]:
+        """The releases that were given all traffic, newest first. Raises InfrastructureFault."""
+        with _release_errors():
+            names: Any = self._client.lrange(PUBLISHED, 0, -1)
+        return [name.decode() for name in names]
+
+    def set_published(self, release_ids: Sequence[str]) -> None:
+        """Replace that history whole. Raises InfrastructureFault."""
+        with _release_errors():
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.delete(PUBLISHED)
+            if release_ids:
+                pipeline.rpush(PUBLISHED, *release_ids)
+            pipeline.execute()
+
     def _each_key(self, release_id: str, command: Callable[[str], tuple[Argument, ...]]) -> None:
         with _release_errors():
             meta: Any = self._client.hgetall(release_meta(release_id))
@@ -127,7 +170,7 @@ def nightly_command(release_id: str, user_buckets: int, user: bytes) -> tuple[Ar
 
 
 def item_list_command(release_id: str, kind: str, index: int) -> tuple[Argument, ...]:
-    """The command that reads one item's list; `kind` is "similar" or "bought_together"."""
+    """The command that reads one item's list; `kind` is one of `ITEM_KINDS`."""
     return ("HGET", release_bucket(release_id, _SHORT_NAMES[kind], index // RELEASE_BUCKET_SIZE), index)
 
 

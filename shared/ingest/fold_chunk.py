@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.catalog import CatalogEntry, decode_entry
-from shared.errors import InvalidEvent, RecommndrError
+from shared.errors import BadDeployment, InvalidEvent, RecommndrError
 from shared.events import BEHAVIOUR, FUTURE_LIMIT_MS, Event, EventType, decode_event, id_hash
 from shared.ingest.chunks import end_of
 from shared.ports import (
@@ -86,9 +86,21 @@ def dead_entry(row: LandingRow, reason: str) -> Entry:
 
 
 def standing_entry(row: LandingRow) -> Entry:
-    """A row of the log, whose verdict stands."""
-    folded = row.verdict in {Verdict.ACCEPTED, Verdict.DUPLICATE}
-    return Entry(row, decode_event(row.body) if folded else None, standing=True)
+    """A row of the log, whose verdict stands.
+
+    Raises:
+    ------
+    BadDeployment
+        The log holds it as an event, and this code cannot decode it.
+    """
+    if row.verdict not in {Verdict.ACCEPTED, Verdict.DUPLICATE}:
+        return Entry(row, None, standing=True)
+    try:
+        return Entry(row, decode_event(row.body), standing=True)
+    except InvalidEvent as error:
+        raise BadDeployment(
+            f"{row.source}/{row.partition}: sequence {row.sequence} was folded once and does not decode now: {error}"
+        ) from error
 
 
 def touched_by(entries: Sequence[Entry]) -> Touched:

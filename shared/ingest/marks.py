@@ -82,7 +82,7 @@ class MarkGuard:
             if held is None or (held.verdict is not Verdict.SKIPPED and held.enqueued_at != record.enqueued_at):
                 raise StreamRecreated(
                     f"{self._name}: sequence {record.sequence} comes as enqueued at {record.enqueued_at}, the log "
-                    f"holds {held.enqueued_at if held else 'nothing'}: the stream was made anew; set another EVENT_SOURCE"
+                    f"holds {held.enqueued_at if held else 'nothing'}: the stream was made anew; change EVENT_SOURCE"
                 )
 
     @property

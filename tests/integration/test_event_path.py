@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import InfrastructureFault, MarkMoved, StateUnavailable, StreamRecreated
+from shared.errors import BadDeployment, InfrastructureFault, MarkMoved, StateUnavailable, StreamRecreated
 from shared.features.fold import ItemCounters
 from shared.ingest.lake import read_range, write_sealed
 from shared.ingest.seal import seal_partition, trim_broker
@@ -225,6 +225,14 @@ def test_an_accepted_row_of_the_lake_stays_accepted_whatever_the_ring_says(world
     assert world.store.oldest_landing_rows(SOURCE, 0, 10) == rows
     (counters,) = world.client.hvals(world.keys().items(CURRENT_VERSION.name))
     assert ItemCounters.decode(counters).state.counts.sum() == 2
+
+
+def test_a_row_that_was_folded_once_and_does_not_decode_now_is_the_codes_fault(world: Any) -> None:
+    (record,) = world.publish([b"not what it was"])
+    write_sealed(world.blobs, [LandingRow(SOURCE, 0, 0, record.enqueued_at, Verdict.ACCEPTED, record.body)])
+    world.store.finish_load(SOURCE, 0, CURRENT_VERSION.name, before(record))
+    with pytest.raises(BadDeployment, match="sequence 0"):
+        world.processor().catch_up()
 
 
 def before(first: LogRecord) -> Mark:

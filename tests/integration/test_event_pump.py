@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from local.event_pump import EventPump, RetryPolicy
+from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_log import RedisCheckpoints, RedisEventLog
+from shared.adapters.redis_shards import RedisShardReader
+from shared.adapters.redis_state import RedisStateStore
 from shared.errors import BrokerUnavailable, StateUnavailable
-from shared.ports import LogRecord
+from shared.events import Event, EventSource, EventType, ItemId, UserId, encode_event, id_hash
+from shared.features.fold import ItemCounters
+from shared.features.shard import UserShard
+from shared.ingest.processor import EventProcessor
+from shared.ingest.seal import seal_landing, trim_broker
+from shared.ingest.state_versions import CURRENT_VERSION
+from shared.ports import LogRecord, Verdict
 
 SOURCE = "live-1"
 QUICK = RetryPolicy(retries=2, first_delay_s=0.0)
@@ -152,3 +163,59 @@ def test_the_pause_grows_to_its_bound() -> None:
     policy = RetryPolicy(first_delay_s=0.1, longest_delay_s=5.0)
     assert [policy.delay_s(attempt) for attempt in (1, 2, 3)] == [0.1, 0.2, 0.4]
     assert policy.delay_s(10_000) == 5.0
+
+
+def test_what_a_call_gave_up_comes_back_by_the_gap_rule(
+    log: RedisEventLog, checkpoints: RedisCheckpoints, state_client: Redis, tmp_path: Path
+) -> None:
+    """The whole path: broker log, pump, processor, state; the state is away while two batches are given up."""
+    store = RedisStateStore(state_client, "test secret")
+    processor = EventProcessor(
+        SOURCE, store=store, versions=[CURRENT_VERSION], blobs=FolderBlobStore(tmp_path), broker=log
+    )
+    at = datetime.now(UTC)
+    events = [
+        Event(
+            event_id=f"e{n}",
+            event_type=EventType.VIEW,
+            occurred_at=at,
+            user_id=UserId(f"u{n % 9}"),
+            item_id=ItemId("i"),
+        )
+        for n in range(120)
+    ]
+    log.append([(event.partition_key, encode_event(event)) for event in events])
+    away = 6
+
+    def handler(records: Sequence[LogRecord]) -> None:
+        nonlocal away
+        away -= 1
+        if away >= 0:
+            raise StateUnavailable("away")
+        processor.process(records)
+
+    pump = EventPump(log, checkpoints, range(2), handler, batch_size=20, retry=QUICK)
+    while pump.pump_once():
+        pass
+    assert [len(store.oldest_landing_rows(SOURCE, part, 1000)) for part in (0, 1)] == [
+        (log.last_sequence(0) or 0) + 1,
+        0,
+    ]
+    processor.catch_up(range(2))  # partition 1 had one batch and fell quiet: only the comparison of marks finds it
+    for part in (0, 1):
+        last = log.last_sequence(part)
+        assert last is not None
+        assert checkpoints.get(part) == last
+        rows = store.oldest_landing_rows(SOURCE, part, 1000)
+        assert [row.sequence for row in rows] == list(range(last + 1))
+        assert {row.verdict for row in rows} == {Verdict.ACCEPTED}
+    reader = RedisShardReader(state_client, "test secret", CURRENT_VERSION.name)
+    counted = [reader.snapshot_items(SOURCE, part).counters[id_hash("i")] for part in (0, 1)]
+    assert sum(ItemCounters.decode(data).state.counts.sum() for data in counted) == 120
+    (shard,) = reader.read_user_shards("u3", [EventSource(SOURCE, (2,))]).shards
+    assert shard.shard is not None
+    assert len(UserShard.decode(shard.shard).accepted.entries) == sum(event.user_id == "u3" for event in events)
+    seal_landing(SOURCE, range(2), store=store, blobs=FolderBlobStore(tmp_path))
+    trim_broker(SOURCE, range(2), broker=log, blobs=FolderBlobStore(tmp_path))
+    assert [log.read(part, -1, 10) for part in (0, 1)] == [[], []]
+    processor.catch_up(range(2))
