@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
+from redis import Redis
 
 from local.embedded import EmbeddedServers
 from local.event_pump import EventPump
@@ -23,13 +25,14 @@ from local.trigger_host import TIMER, TimerThread, Triggered, event_function, ev
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_log import RedisCheckpoints, RedisEventLog
 from shared.cli import command
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, InfrastructureFault
 from shared.settings import Settings
 
 DEFAULT_DATA: Final = Path(".recommndr/data")
 DEFAULT_PORT: Final = 7071
 DEFAULT_HOST: Final = "127.0.0.1"
 GRACEFUL_SHUTDOWN_S: Final = 5
+PUMP_TIMEOUT_MS: Final = 2000
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -54,55 +57,64 @@ def local_environment(data: Path, servers: EmbeddedServers) -> dict[str, str]:
     return {"REDIS_URL": servers.state_url, "EVENT_LOG_URL": servers.log_url, "BLOB_URL": str(data)}
 
 
-@contextmanager
-def event_pump(settings: Settings, function: Triggered) -> Iterator[EventPump]:
-    """The pump from the embedded log to the event function, running."""
-    # XREAD blocks for the pump's idle time, so its client waits longer than a request does.
-    with closing(connect(settings.event_log_url, timeout_ms=max(2000, settings.event_log_timeout_ms))) as client:
-        broker = RedisEventLog(client, settings.event_source, settings.partition_count)
-        pump = EventPump(
+class Triggers:
+    """The event pump and the timers, each in a thread of its own, between `start` and `stop`."""
+
+    def __init__(self, functions: Sequence[Triggered], settings: Settings, log_client: Redis) -> None:
+        function = event_function(functions)
+        broker = RedisEventLog(log_client, settings.event_source, settings.partition_count)
+        self._timers = [TimerThread(function) for function in functions if function.trigger == TIMER]
+        self._pump = EventPump(
             broker,
-            RedisCheckpoints(client, settings.event_source),
+            RedisCheckpoints(log_client, settings.event_source),
             range(settings.partition_count),
             lambda records: function.call(event_hub_batch(records)),
             wait=broker.wait,
         )
-        pump.start()
-        try:
-            yield pump
-        finally:
-            pump.stop()
 
+    def start(self) -> None:
+        """Begin; what fell due while nobody was there comes first."""
+        self._pump.start()
+        for timer in self._timers:
+            timer.start()
 
-@contextmanager
-def running_timers(functions: Sequence[Triggered]) -> Iterator[None]:
-    """Every timer function of the app, called by its schedule."""
-    timers = [TimerThread(function) for function in functions if function.trigger == TIMER]
-    for timer in timers:
-        timer.start()
-    try:
-        yield
-    finally:
-        for timer in timers:
+    def stop(self) -> None:
+        """End after the calls under way."""
+        self._pump.stop()
+        for timer in self._timers:
             timer.stop()
 
 
-class _AnnouncingServer(uvicorn.Server):
-    """Says so once it answers."""
+class TriggeringServer(uvicorn.Server):
+    """Calls `begin` once it answers, and `end` before the application's life ends: triggers use its services."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, begin: Callable[[], None], end: Callable[[], None]) -> None:
         super().__init__(config)
-        self._announce = announce
+        self._begin = begin
+        self._end = end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as uvicorn does, then announce."""
+        """As uvicorn does, then `begin`."""
         await super().startup(sockets)
         if self.started:
-            self._announce()
+            self._begin()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """`end`, then as uvicorn does."""
+        await asyncio.to_thread(self._end)
+        await super().shutdown(sockets)
 
 
-def serve_http(api: Any, listener: socket.socket, announce: Callable[[], None]) -> None:  # noqa: ANN401 - an ASGI app
-    """Serve until SIGINT or SIGTERM; requests under way are finished and the app's lifespan ends before it returns."""
+def serve_http(
+    api: Any,  # noqa: ANN401 - an ASGI application
+    listener: socket.socket,
+    begin: Callable[[], None],
+    end: Callable[[], None],
+) -> None:
+    """Serve until SIGINT or SIGTERM; requests under way are finished and the app's lifespan ends before it returns.
+
+    Raises InfrastructureFault when the application does not start.
+    """
     config = uvicorn.Config(
         api,
         loop="uvloop",
@@ -114,11 +126,14 @@ def serve_http(api: Any, listener: socket.socket, announce: Callable[[], None]) 
     )
     # uvicorn sends itself the signal again when it is done; what follows here must still run, so nothing answers it.
     kept = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    server = TriggeringServer(config, begin, end)
     try:
-        _AnnouncingServer(config, announce).run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
+    if not server.started:
+        raise InfrastructureFault("the API did not start; what it logged says why")
 
 
 def describe(address: str, data: Path, settings: Settings) -> str:
@@ -150,17 +165,22 @@ def serve(data: Path, host: str, port: int, environ: Mapping[str, str]) -> None:
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         logging.getLogger("azure").setLevel(logging.WARNING)
         application = load_function_app()
-        functions = triggered_functions(application.app)
-        stack.enter_context(event_pump(settings, event_function(functions)))
-        stack.enter_context(running_timers(functions))
+        # XREAD blocks for the pump's idle time, so its client waits longer than a request does.
+        timeout_ms = max(PUMP_TIMEOUT_MS, settings.event_log_timeout_ms)
+        log_client = stack.enter_context(closing(connect(settings.event_log_url, timeout_ms=timeout_ms)))
+        triggers = Triggers(triggered_functions(application.app), settings, log_client)
         address = f"http://{'localhost' if host == DEFAULT_HOST else host}:{listener.getsockname()[1]}"
 
-        def announce() -> None:
+        def begin() -> None:
+            triggers.start()
             lock.announce(address)
             print(f"Recommndr serves; Ctrl-C ends it.\n{describe(address, data, settings)}", flush=True)
 
-        serve_http(application.api, listener, announce)
-        print("stopping: pages shown are being written, servers are being stopped", flush=True)
+        def end() -> None:
+            print("stopping: requests end, pages shown are written, servers stop", flush=True)
+            triggers.stop()
+
+        serve_http(application.api, listener, begin, end)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

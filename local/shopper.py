@@ -130,23 +130,23 @@ class Page:
         items = tuple(
             Shown(
                 item["item_id"],
-                item.get("title") or item["item_id"],
+                item["title"] or item["item_id"],
                 item["rank"],
                 item["score"],
-                tuple(item.get("sources") or ()),
-                item.get("reason") or "",
-                item.get("category") or "",
-                item.get("price_cents"),
+                tuple(item["sources"]),
+                item["reason"],
+                item["category"],
+                item["price_cents"],
             )
             for item in answer["items"]
         )
-        fallback = answer.get("fallback")
+        fallback = answer["fallback"]
         return cls(
             items,
             answer["release"],
             answer["recommendation_id"],
-            None if fallback is None else str(fallback),
-            str(answer.get("as_of")),
+            None if fallback is None else fallback["cause"],
+            answer["as_of"],
         )
 
 

@@ -112,7 +112,10 @@ def _instant(at: int) -> str:
 
 
 class TimerThread:
-    """Calls one timer function by its schedule; a call that raises is logged, and the next one comes all the same."""
+    """Calls a timer function at once, as Azure does with what fell due while it was away, then by its schedule.
+
+    A call that raises is logged, and the next one comes all the same.
+    """
 
     def __init__(self, function: Triggered) -> None:
         self._function = function
@@ -130,6 +133,7 @@ class TimerThread:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        run_timer(self._function, past_due=True)
         while True:
             now = datetime.now(UTC)
             due = self._schedule.after(now)
@@ -138,10 +142,10 @@ class TimerThread:
             run_timer(self._function)
 
 
-def run_timer(function: Triggered) -> bool:
+def run_timer(function: Triggered, *, past_due: bool = False) -> bool:
     """Call a timer function once and return whether it went through; what it raised is logged."""
     try:
-        function.call(TimerRequest(past_due=False))
+        function.call(TimerRequest(past_due=past_due))
     except Exception:
         log.exception("timer %s", function.name)
         return False
