@@ -4,6 +4,7 @@ import errno
 import io
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,19 @@ def test_replace_needs_what_was_expected(blobs: BlobStore) -> None:
     assert blobs.replace("m", b"2", b"1")
     assert blobs.read("m") == b"2"
     assert list(blobs.names("")) == ["m"]
+
+
+def test_of_many_replacing_at_once_none_is_lost(blobs: BlobStore) -> None:
+    blobs.write("count", b"0")
+
+    def add(times: int) -> None:
+        while times:
+            held = blobs.read("count")
+            times -= blobs.replace("count", str(int(held) + 1).encode(), held)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, [10] * 4))
+    assert blobs.read("count") == b"40"
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../up", "a/../../up", "a/..", "a\0b", "a\\..\\b"])

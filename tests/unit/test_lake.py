@@ -370,6 +370,26 @@ def test_compaction_may_be_killed_before_any_change(tmp_path: Path) -> None:
     assert kills >= 5
 
 
+def test_publishing_history_may_be_killed_before_any_change(tmp_path: Path) -> None:
+    kills = 0
+    for kill in range(100):
+        blobs = FolderBlobStore(tmp_path / f"kill{kill}")
+        history(blobs, "history-old", 30)
+        old = read_rows(blobs)
+        try:
+            history(Watched(blobs.root, kill), "history-new", 50)
+        except KeyboardInterrupt:
+            kills += 1
+        else:
+            break
+        found = read_rows(blobs)
+        assert found.equals(old) or set(found.column("source").to_pylist()) == {"history-new"}
+        assert found.num_rows in {30, 50}
+        history(blobs, "history-new", 50)
+        assert read_rows(blobs).num_rows == 50
+    assert kills >= 5
+
+
 def test_sealed_files_go_a_day_after_they_were_taken_in(blobs: FolderBlobStore) -> None:
     write_sealed(blobs, [row(0, START)])
     compact(blobs, LIVE)
