@@ -214,7 +214,7 @@ def test_what_a_call_gave_up_comes_back_by_the_gap_rule(
     assert sum(ItemCounters.decode(data).state.counts.sum() for data in counted) == 120
     (shard,) = reader.read_user_shards("u3", [EventSource(SOURCE, (2,))]).shards
     assert shard.shard is not None
-    assert len(UserShard.decode(shard.shard).accepted.entries) == sum(event.user_id == "u3" for event in events)
+    assert UserShard.decode(shard.shard).state.counts.sum() == sum(event.user_id == "u3" for event in events)
     seal_landing(SOURCE, range(2), store=store, blobs=FolderBlobStore(tmp_path))
     trim_broker(SOURCE, range(2), broker=log, blobs=FolderBlobStore(tmp_path))
     assert [log.read(part, -1, 10) for part in (0, 1)] == [[], []]
