@@ -1,0 +1,62 @@
+"""The FastAPI application: its routes, its documentation, its life."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
+
+from functions.api import events, health, items, problems, profiles, recommend, related
+from functions.api.request_boundary import RequestBoundary
+from functions.api.worker import WorkerServices
+from functions.bootstrap import Services
+
+DESCRIPTION: Final = """Recommendations that react to the last click. Send what shoppers do to `POST /events`; ask
+`GET /recommend/{user_id}` for the next page. Errors are RFC 9457 problem details."""
+
+
+def create_app(
+    compose_once: Callable[[], Services], close: Callable[[], None], cors_origins: tuple[str, ...] = ()
+) -> FastAPI:
+    """The application over services that `compose_once` gives when they are first needed.
+
+    Under a server with lifespans they are composed before the first request and closed after the last one.
+    """
+    worker = WorkerServices(compose_once)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(worker.get)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(close)
+            worker.forget()
+
+    app = FastAPI(
+        title="Recommndr",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.worker = worker
+    for module in (recommend, related, items, profiles, events, health):
+        app.include_router(module.router)
+    problems.install(app)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["GET", "POST"], allow_headers=["*"]
+        )
+    app.add_middleware(RequestBoundary, worker=worker)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

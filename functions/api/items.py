@@ -1,0 +1,71 @@
+"""GET /items, /items/{item_id} and /popular."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from functions.addressable_ids import check_addressable
+from functions.api.models import Item, Items, PopularItems, RelatedItem
+from functions.api.parameters import CategoryName, ItemIdPath, Limit, answer, iso, problems
+from functions.api.worker import Worker
+from shared.catalog import Product
+
+router = APIRouter(tags=["items"])
+
+PAGE_SIZE: Final = 50
+
+
+@router.get("/items", response_model=Items, responses=problems(422, 503))
+def list_items(
+    worker: Worker,
+    category: CategoryName = None,
+    page: Annotated[int, Query(ge=1, le=10**6, description="Pages count from 1")] = 1,
+) -> Response:
+    """The catalogue's available items, 50 a page."""
+    found = worker.get().catalog.products(category, page, PAGE_SIZE)
+    pages = -(-found.total // PAGE_SIZE)
+    return answer(Items(items=[_item(one) for one in found.products], page=page, pages=pages, total=found.total))
+
+
+@router.get("/items/{item_id}", response_model=Item, responses=problems(404, 422, 503))
+def get_item(item_id: ItemIdPath, worker: Worker) -> Response:
+    """One item as it stands now, whether it may be shown or not."""
+    return answer(_item(worker.get().catalog.product(check_addressable(item_id, "item_id"))))
+
+
+@router.get("/popular", response_model=PopularItems, responses=problems(422, 503))
+def popular(worker: Worker, category: CategoryName = None, limit: Limit = 20) -> Response:
+    """What is popular now, newer actions counting more."""
+    found = worker.get().catalog.popular(category, limit)
+    items = [
+        RelatedItem(
+            item_id=product.item_id,
+            title=product.title,
+            rank=rank,
+            score=score,
+            price_cents=product.price_cents,
+            category=product.category,
+        )
+        for rank, (product, score) in enumerate(found.entries, start=1)
+    ]
+    return answer(PopularItems(items=items, release=found.release_id))
+
+
+def _item(product: Product) -> Item:
+    return Item(
+        item_id=product.item_id,
+        title=product.title,
+        description=product.description,
+        categories=list(product.categories),
+        category=product.category,
+        brand=product.brand,
+        price_cents=product.price_cents,
+        stock=product.stock,
+        hidden=product.hidden,
+        available=product.available,
+        arrived_at=None if product.arrived_at is None else iso(product.arrived_at),
+        attributes=product.attributes,
+    )

@@ -1,0 +1,51 @@
+"""Parameters that several endpoints take, and how instants and models are written."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import Path, Query
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from functions.addressable_ids import check_addressable
+from functions.api.models import Problem
+from shared.errors import InvalidIdentifier
+from shared.events import from_ms
+
+MOST_EXCLUDED: Final = 500
+LONGEST_NAME: Final = 200
+
+UserIdPath = Annotated[str, Path(description="1 to 128 bytes of UTF-8", examples=["u-00007"])]
+ItemIdPath = Annotated[str, Path(description="1 to 128 bytes of UTF-8", examples=["sku-00042"])]
+Limit = Annotated[int, Query(ge=1, le=100, description="How many items")]
+CategoryName = Annotated[
+    str | None,
+    Query(min_length=1, max_length=LONGEST_NAME, description="Only items with this name on their category path"),
+]
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The documentation of an endpoint's errors."""
+    return {
+        status: {"model": Problem, "content": {"application/problem+json": {}}, "description": "Problem details"}
+        for status in statuses
+    }
+
+
+def item_ids(values: list[str] | None, name: str) -> tuple[str, ...]:
+    """Ids from a parameter that may be repeated and may hold commas. Raises InvalidIdentifier."""
+    ids = [part for value in values or () for part in value.split(",") if part]
+    if len(ids) > MOST_EXCLUDED:
+        raise InvalidIdentifier(f"{name} takes at most {MOST_EXCLUDED} ids, not {len(ids)}")
+    return tuple(check_addressable(one, name) for one in ids)
+
+
+def iso(at: int) -> str:
+    """Epoch ms as the API writes instants."""
+    return f"{from_ms(at):%Y-%m-%dT%H:%M:%S}.{at % 1000:03d}Z"
+
+
+def answer(model: BaseModel, status: int = 200) -> Response:
+    """The model as JSON, written once: FastAPI would validate what was just built."""
+    return Response(model.model_dump_json(), status, media_type="application/json")

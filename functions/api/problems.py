@@ -1,0 +1,93 @@
+"""Errors as RFC 9457 problem details: one shape for whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from functions.event_intake import MalformedBatch
+from shared.errors import (
+    BrokerUnavailable,
+    InfrastructureFault,
+    InvalidEvent,
+    InvalidIdentifier,
+    ReleaseUnavailable,
+    StateUnavailable,
+    UnknownItem,
+)
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_S: Final = 2
+NOTHING_THERE: Final = (
+    "there is nothing at this address; /docs lists what there is. "
+    "An id in an address may not hold '/', not as %2F either"
+)
+RAISED: Final[Sequence[tuple[type[Exception], int, str]]] = (
+    (UnknownItem, 404, "unknown_item"),
+    (InvalidIdentifier, 422, "invalid_identifier"),
+    (InvalidEvent, 422, "invalid_events"),
+    (MalformedBatch, 400, "malformed_json"),
+    (ReleaseUnavailable, 503, "no_release"),
+    (StateUnavailable, 503, "state_unavailable"),
+    (BrokerUnavailable, 503, "broker_log_unavailable"),
+    (InfrastructureFault, 503, "infrastructure_fault"),
+)
+"""What the core raises, with its status and the last part of the problem's type; the first match counts."""
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    kind: str | None = None,
+    instance: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    **extensions: object,
+) -> Response:
+    """A problem response; `kind` names the type, `extensions` are further members."""
+    body: dict[str, Any] = {
+        "type": "about:blank" if kind is None else f"urn:recommndr:problem:{kind}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+    }
+    body |= extensions
+    kept = {name: value for name, value in body.items() if value is not None}
+    sent = dict(headers or {})
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        sent.setdefault("Retry-After", str(RETRY_AFTER_S))
+    return Response(json.dumps(kept), status, sent, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every deliberate error, and the framework's own, as problems."""
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        detail = NOTHING_THERE if error.status_code == HTTPStatus.NOT_FOUND else str(error.detail)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            detail = f"{request.method} is not offered here; /docs lists what is"
+        return problem(error.status_code, detail, instance=request.url.path, headers=error.headers)
+
+    async def invalid_request(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        errors = [{"at": ".".join(map(str, one["loc"])), "message": one["msg"]} for one in error.errors()]
+        detail = "; ".join(f"{one['at']}: {one['message']}" for one in errors)
+        return problem(422, detail, kind="invalid_request", instance=request.url.path, errors=errors)
+
+    async def raised(request: Request, error: Exception) -> Response:
+        status, kind = next((status, kind) for type_, status, kind in RAISED if isinstance(error, type_))
+        return problem(status, str(error), kind=kind, instance=request.url.path)
+
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid_request)
+    for type_, _, _ in RAISED:
+        app.add_exception_handler(type_, raised)

@@ -1,0 +1,50 @@
+"""The worker's services as handlers reach them: composed when they are first needed, never at import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from functions.bootstrap import Services
+from functions.metrics import Metrics
+from shared.settings import Settings
+
+DEFAULT_MAX_BODY_BYTES = Settings().max_body_bytes
+
+
+class WorkerServices:
+    """Holds the function that composes; it is asked again and again, and composes once."""
+
+    def __init__(self, compose_once: Callable[[], Services]) -> None:
+        self._compose_once = compose_once
+        self._services: Services | None = None
+
+    def get(self) -> Services:
+        """The services. Raises what composing raises."""
+        if self._services is None:
+            self._services = self._compose_once()
+        return self._services
+
+    def forget(self) -> None:
+        """The services were closed."""
+        self._services = None
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """The counters, None before anything was composed."""
+        return None if self._services is None else self._services.metrics
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The setting, its default before anything was composed."""
+        return DEFAULT_MAX_BODY_BYTES if self._services is None else self._services.settings.max_body_bytes
+
+
+async def _worker(request: Request) -> WorkerServices:
+    return cast("WorkerServices", request.app.state.worker)
+
+
+Worker = Annotated[WorkerServices, Depends(_worker)]
+"""A handler's way to the services. It is a coroutine so that no thread is used up for it."""

@@ -1,0 +1,251 @@
+"""The composition root: settings -> adapters -> services, once per worker. Clocks and randomness enter here alone."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from functions.background import Background
+from functions.catalog_reader import CatalogReader
+from functions.circuit import Circuit
+from functions.event_intake import EventIntake
+from functions.exposure_writer import ExposureWriter
+from functions.item_follower import ItemFollower
+from functions.loaded_release import ReleaseLoader
+from functions.metrics import Metrics
+from functions.page_reader import PageReader
+from functions.process_events import EventIngest
+from functions.profile_reader import ProfileReader
+from functions.readiness import Readiness
+from functions.recommender import Recommender
+from functions.release_watcher import ReleaseWatcher
+from functions.seal_lake import LakeSealer
+from shared.adapters.folder_blob import FolderBlobStore
+from shared.adapters.redis_connection import connect
+from shared.adapters.redis_log import RedisEventLog
+from shared.adapters.redis_releases import RedisReleaseStore
+from shared.adapters.redis_shards import RedisShardReader
+from shared.adapters.redis_state import RedisStateStore
+from shared.errors import BrokerUnavailable, InfrastructureFault, StateUnavailable
+from shared.events import EventSource
+from shared.features.definitions import STATE_VERSION
+from shared.ingest.processor import EventProcessor
+from shared.ingest.state_versions import CURRENT_VERSION
+from shared.ports import BlobStore
+from shared.settings import Settings
+
+log = logging.getLogger(__name__)
+
+FOLD_TIMEOUT_MS = 5000
+"""The fold and the timers may wait longer for Redis than a page may."""
+EXPOSURE_LOOK_MS = 1000
+
+
+def now_ms() -> int:
+    """The clock: epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def random_id() -> str:
+    """32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything a worker does, wired. `start` begins the background threads, `close` ends them and flushes."""
+
+    settings: Settings
+    metrics: Metrics
+    clock: Callable[[], int]
+    releases: ReleaseWatcher
+    follower: ItemFollower
+    recommender: Recommender
+    catalog: CatalogReader
+    profiles: ProfileReader
+    intake: EventIntake
+    exposures: ExposureWriter
+    readiness: Readiness
+    ingest: EventIngest
+    sealer: LakeSealer
+    refresh: Callable[[], None]
+    background: tuple[Background, ...]
+    _closed: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> None:
+        """Load what is published, as far as it can be had now, and keep up with it from then on."""
+        try:
+            self.refresh()
+        except InfrastructureFault as error:
+            log.warning("starting without a release: %s", error)
+        for each in self.background:
+            each.start()
+
+    def close(self) -> None:
+        """End the threads and write the exposures; closing twice does nothing."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        for each in self.background:
+            each.stop()
+        self.exposures.close()
+
+
+def compose(
+    settings: Settings, *, clock: Callable[[], int] = now_ms, new_id: Callable[[], str] = random_id
+) -> Services:
+    """Wire a worker's services; no connection is made yet. Raises ConfigurationError."""
+    metrics = Metrics()
+    blobs = blob_store(settings.blob_url)
+    page_client = connect(
+        settings.redis_url, timeout_ms=settings.redis_timeout_ms, connect_timeout_ms=settings.redis_timeout_ms
+    )
+    fold_client = connect(settings.redis_url, timeout_ms=FOLD_TIMEOUT_MS)
+    broker_clients = [
+        connect(settings.event_log_url, timeout_ms=timeout_ms, connect_timeout_ms=settings.event_log_timeout_ms)
+        for timeout_ms in (settings.event_log_timeout_ms, FOLD_TIMEOUT_MS)
+    ]
+    producer, broker = (
+        RedisEventLog(client, settings.event_source, settings.partition_count) for client in broker_clients
+    )
+    live = EventSource(settings.event_source, (settings.partition_count,))
+    state_circuit, log_circuit = (
+        Circuit(fault, name, time.monotonic, on_open=metrics.faults.labels(name).inc)
+        for fault, name in ((StateUnavailable, "redis"), (BrokerUnavailable, "broker_log"))
+    )
+    lists = RedisReleaseStore(page_client)
+    follower = ItemFollower(RedisShardReader(fold_client, settings.user_key_secret, STATE_VERSION))
+    releases = ReleaseWatcher(
+        store=lists,
+        load=ReleaseLoader(blobs, lists, follower, live).load,
+        follower=follower,
+        seconds=time.monotonic,
+        on_load=lambda _id, loaded: metrics.releases.labels("loaded" if loaded else "failed").inc(),
+    )
+    followed = _Followed(follower, releases, clock)
+    metrics.age_gauge("recommndr_items_age_seconds", "Since the items were last followed", followed.age_s)
+    exposures = ExposureWriter(blobs, worker_name(), clock, metrics)
+    page_reader = PageReader(
+        page_client, RedisShardReader(page_client, settings.user_key_secret, STATE_VERSION), settings.user_key_secret
+    )
+    store = RedisStateStore(fold_client, settings.user_key_secret)
+    processor = EventProcessor(
+        settings.event_source, store=store, versions=(CURRENT_VERSION,), blobs=blobs, broker=broker
+    )
+    ingest = EventIngest(settings.event_source, settings.partition_count, processor, metrics)
+    return Services(
+        settings=settings,
+        metrics=metrics,
+        clock=clock,
+        releases=releases,
+        follower=follower,
+        recommender=Recommender(
+            settings=settings,
+            releases=releases,
+            reader=page_reader,
+            circuit=state_circuit,
+            exposures=exposures,
+            metrics=metrics,
+            clock=clock,
+            new_id=new_id,
+        ),
+        catalog=CatalogReader(releases, page_reader, state_circuit),
+        profiles=ProfileReader(releases, page_reader, state_circuit, clock),
+        intake=EventIntake(producer, log_circuit, metrics, clock),
+        exposures=exposures,
+        readiness=Readiness(
+            state_client=page_client,
+            broker=producer,
+            releases=releases,
+            blobs=blobs,
+            clock=clock,
+            followed_at=lambda: followed.at,
+        ),
+        ingest=ingest,
+        sealer=LakeSealer(live=live, store=store, blobs=blobs, broker=broker, ingest=ingest, metrics=metrics),
+        refresh=followed.refresh,
+        background=(
+            Background("release-watcher", followed.refresh, settings.allocation_poll_ms),
+            Background("item-follower", followed.follow, settings.item_poll_ms),
+            Background("exposure-writer", exposures.write_finished, EXPOSURE_LOOK_MS),
+        ),
+    )
+
+
+class _Followed:
+    """Following items and releases, with the instant at which the items were last up to date."""
+
+    def __init__(self, follower: ItemFollower, releases: ReleaseWatcher, clock: Callable[[], int]) -> None:
+        self._follower = follower
+        self._releases = releases
+        self._clock = clock
+        self.at: int | None = None
+
+    def refresh(self) -> None:
+        self._releases.refresh()
+        if self.at is None and self._releases.loaded:
+            self.follow()
+
+    def follow(self) -> None:
+        at = self._clock()
+        self._follower.follow()
+        if self._releases.loaded:
+            self.at = at
+
+    def age_s(self) -> float:
+        return float("nan") if self.at is None else (self._clock() - self.at) / 1000
+
+
+def blob_store(url: str) -> BlobStore:
+    """The blob store that BLOB_URL names; Azure's SDK itself takes the identity from its environment."""
+    if "://" not in url:
+        return FolderBlobStore(Path(url))
+    from shared.adapters.azure_blob import open_azure_blobs  # noqa: PLC0415 - Azure's SDK takes 0.5 s that a folder saves
+
+    account_url, _, container = url.rstrip("/").rpartition("/")
+    return open_azure_blobs(account_url, container)
+
+
+def worker_name() -> str:
+    """A name that no other process has, nor this one after a restart."""
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:30].strip("-") or "worker"
+    return f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+_lock = threading.Lock()
+_composed: list[Services] = []
+
+
+def services() -> Services:
+    """The worker's services from the environment, composed and started at the first call, once.
+
+    Azure starts an ASGI application once per concurrent first request, hence the lock. Raises ConfigurationError.
+    """
+    if not _composed:
+        with _lock:
+            if not _composed:
+                settings = Settings.from_environment(os.environ)
+                for package in ("functions", "shared"):
+                    logging.getLogger(package).setLevel(settings.log_level)
+                composed = compose(settings)
+                composed.start()
+                atexit.register(composed.close)
+                _composed.append(composed)
+    return _composed[0]
+
+
+def close() -> None:
+    """Close what `services` composed, if it did."""
+    with _lock:
+        for composed in _composed:
+            composed.close()
+        _composed.clear()

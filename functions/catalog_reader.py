@@ -1,0 +1,162 @@
+"""What is asked about items rather than for a user: products, lists of them, their neighbours, what is popular."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from functions.circuit import Circuit
+from functions.item_follower import Stock
+from functions.loaded_release import LoadedRelease
+from functions.page_reader import PageReader
+from functions.release_watcher import ReleaseWatcher
+from functions.shown_items import product_at
+from shared.candidates.query import ListKind
+from shared.catalog import Product
+from shared.errors import CorruptRecord, InfrastructureFault, StateUnavailable, UnknownItem
+from shared.events import id_hash
+from shared.releases.lists import NeighbourList
+
+NEW_ITEM = "new_item"
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """One related item; `columns` are the list's own numbers for it, the score first."""
+
+    product: Product
+    columns: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """The items around one item; `fallback` is the cause when they do not come from its own list."""
+
+    release_id: str
+    product: Product
+    neighbours: list[Neighbour]
+    fallback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Popular products with their scores, best first."""
+
+    release_id: str
+    entries: list[tuple[Product, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class ProductPage:
+    """One page of the catalogue's available products; pages count from 1."""
+
+    products: list[Product]
+    total: int
+
+
+class CatalogReader:
+    """Answers from the release that most users see."""
+
+    def __init__(self, releases: ReleaseWatcher, reader: PageReader, circuit: Circuit) -> None:
+        self._releases = releases
+        self._reader = reader
+        self._circuit = circuit
+
+    def product(self, item_id: str) -> Product:
+        """The product as it stands now, shown or not. Raises UnknownItem, ReleaseUnavailable."""
+        with self._looking() as (_, stock):
+            return _known(stock, item_id)
+
+    def products(self, category: str | None, page: int, size: int) -> ProductPage:
+        """Available products in the release's order, those newer than the release last. Raises ReleaseUnavailable."""
+        with self._looking() as (_, stock):
+            rows = self._listed_rows(stock, category)
+            chosen = rows[(page - 1) * size : page * size].tolist()
+            return ProductPage([stock.shelf.table.products[row] for row in chosen], len(rows))
+
+    def popular(self, category: str | None, limit: int) -> Ranking:
+        """What is popular now among what may be shown. Raises ReleaseUnavailable."""
+        with self._looking() as (release, stock):
+            best = _best(stock, _showable(stock, category), limit)
+            scores = stock.shelf.trends.scores
+            entries = [(product_at(stock, index), float(scores[index])) for index in best]
+            return Ranking(release.release_id, entries)
+
+    def related(self, kind: ListKind, item_id: str, limit: int) -> Related:
+        """The item's nightly list of this kind, less what may not be shown now.
+
+        An item younger than the release has no list: similar ones are then the most popular of its category.
+
+        Raises:
+            UnknownItem: the catalogue does not have it.
+            ReleaseUnavailable: nothing has been published.
+            StateUnavailable: the lists cannot be read now.
+        """
+        release = self._releases.main_release()
+        with release.items.reading(release.release_id) as stock:
+            product = _known(stock, item_id)
+        index = release.index_of.get(id_hash(item_id))
+        held = None if index is None else self._list(release, kind, index)
+        with release.items.reading(release.release_id) as stock:
+            if held is not None:
+                return Related(release.release_id, product, _neighbours(stock, held, limit))
+            if kind is not ListKind.SIMILAR or index is not None:
+                return Related(release.release_id, product, [])
+            best = _best(stock, _showable(stock, product.category or None), limit)
+            scores = stock.shelf.trends.scores
+            nearest = [Neighbour(product_at(stock, one), (float(scores[one]),)) for one in best]
+            return Related(release.release_id, product, nearest, NEW_ITEM)
+
+    def _list(self, release: LoadedRelease, kind: ListKind, index: int) -> NeighbourList | None:
+        try:
+            lists = self._circuit.call(lambda: self._reader.lists(release.release_id, [kind], [index]))
+        except CorruptRecord as error:
+            raise StateUnavailable(f"the list cannot be read: {error}") from error
+        except InfrastructureFault as error:
+            raise StateUnavailable("the lists of related items cannot be read now; try again in a moment") from error
+        return lists.get((kind, index))
+
+    @contextmanager
+    def _looking(self) -> Iterator[tuple[LoadedRelease, Stock]]:
+        release = self._releases.main_release()
+        with release.items.reading(release.release_id) as stock:
+            yield release, stock
+
+    def _listed_rows(self, stock: Stock, category: str | None) -> NDArray[np.int64]:
+        table = stock.shelf.table
+        others = np.setdiff1d(np.arange(len(table), dtype=np.int64), stock.shelf.rows)
+        rows = np.concatenate([stock.shelf.rows, others])
+        rows = np.asarray(rows[table.available[rows]], dtype=np.int64)
+        return rows if category is None else np.asarray(rows[table.in_category(category, rows)])
+
+
+def _known(stock: Stock, item_id: str) -> Product:
+    table = stock.shelf.table
+    row = table.row_of_id(item_id)
+    if row is None:
+        raise UnknownItem(f"the catalogue has no item {item_id!r}")
+    return table.products[row]
+
+
+def _showable(stock: Stock, category: str | None) -> NDArray[np.bool_]:
+    """bool[n_items]: may be shown, and is in the category."""
+    table, rows = stock.shelf.table, stock.shelf.rows
+    shown = table.available[rows]
+    return shown if category is None else shown & table.in_category(category, rows)
+
+
+def _best(stock: Stock, allowed: NDArray[np.bool_], limit: int) -> list[int]:
+    order = stock.shelf.trends.order
+    best: list[int] = order[allowed[order]][:limit].tolist()
+    return best
+
+
+def _neighbours(stock: Stock, held: NeighbourList, limit: int) -> list[Neighbour]:
+    kept = np.flatnonzero(_showable(stock, None)[held.indexes])[:limit]
+    return [
+        Neighbour(product_at(stock, int(held.indexes[place])), tuple(held.columns[:, place].tolist())) for place in kept
+    ]

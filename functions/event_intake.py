@@ -1,0 +1,132 @@
+"""POST /events without HTTP: check each event, hand the good ones to the broker log, say what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from functions.addressable_ids import check_addressable
+from functions.circuit import Circuit
+from functions.metrics import Metrics
+from shared.errors import InvalidEvent
+from shared.events import FUTURE_LIMIT_MS, Event, decode_event, encode_event
+from shared.ports import EventLog
+
+MOST_EVENTS: Final = 500
+NOT_ACKNOWLEDGED: Final = "the broker log did not acknowledge it; send it again"
+
+
+class Fate(StrEnum):
+    """What became of a posted event."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    UNACKNOWLEDGED = "unacknowledged"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One event's fate; `event_id` is None where it could not be read."""
+
+    index: int
+    event_id: str | None
+    fate: Fate
+    reason: str | None = None
+
+
+class MalformedBatch(Exception):
+    """The body is no JSON at all."""
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    events: list[msgspec.Raw]
+
+
+class _Named(msgspec.Struct):
+    event_id: str
+
+
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_NAMED = msgspec.json.Decoder(_Named)
+
+
+class EventIntake:
+    """Appends to the broker log; it never touches feature state."""
+
+    def __init__(self, event_log: EventLog, circuit: Circuit, metrics: Metrics, clock: Callable[[], int]) -> None:
+        """`clock` tells epoch ms."""
+        self._event_log = event_log
+        self._circuit = circuit
+        self._metrics = metrics
+        self._clock = clock
+
+    def accept(self, body: bytes) -> list[Outcome]:
+        """The fate of each event of a JSON array, or of {"events": [...]}, in order.
+
+        An event is accepted once the broker log has acknowledged it. One that is unacknowledged may or may not be in
+        the log: sending it again with the same event_id counts it once.
+
+        Raises:
+            MalformedBatch: not JSON.
+            InvalidEvent: JSON of another shape, no events, or more than 500.
+            BrokerUnavailable: nothing was acknowledged.
+        """
+        outcomes: list[Outcome] = []
+        good: list[tuple[int, Event]] = []
+        for index, raw in enumerate(_batch_of(body)):
+            try:
+                good.append((index, self._checked(bytes(raw))))
+            except InvalidEvent as error:
+                outcomes.append(Outcome(index, _event_id_of(raw), Fate.REJECTED, str(error)))
+            except RecursionError:
+                outcomes.append(Outcome(index, None, Fate.REJECTED, "the event is nested too deeply"))
+        outcomes += self._append(good)
+        for outcome in outcomes:
+            self._metrics.events.labels(outcome.fate.value).inc()
+        return sorted(outcomes, key=lambda outcome: outcome.index)
+
+    def _checked(self, raw: bytes) -> Event:
+        event = decode_event(raw)
+        for name in ("user_id", "item_id"):
+            value = getattr(event, name)
+            if value is not None:
+                check_addressable(value, name)
+        if event.occurred_at_ms > self._clock() + FUTURE_LIMIT_MS:
+            raise InvalidEvent(f"occurred_at {event.occurred_at.isoformat()} lies more than 24 h in the future")
+        return event
+
+    def _append(self, good: Sequence[tuple[int, Event]]) -> list[Outcome]:
+        if not good:
+            return []
+        bodies = [(event.partition_key, encode_event(event)) for _, event in good]
+        answers = self._circuit.call(lambda: self._event_log.append(bodies))
+        return [
+            Outcome(index, event.event_id, Fate.ACCEPTED)
+            if answer is not None
+            else Outcome(index, event.event_id, Fate.UNACKNOWLEDGED, NOT_ACKNOWLEDGED)
+            for (index, event), answer in zip(good, answers, strict=True)
+        ]
+
+
+def _batch_of(body: bytes) -> list[msgspec.Raw]:
+    try:
+        events = _ENVELOPE.decode(body).events if body.lstrip()[:1] == b"{" else _ARRAY.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidEvent(f'the body must be a JSON array of events or {{"events": [...]}}: {error}') from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedBatch(f"the body is not JSON: {error}") from error
+    if not 1 <= len(events) <= MOST_EVENTS:
+        raise InvalidEvent(f"a request carries 1 to {MOST_EVENTS} events, this one {len(events)}")
+    return events
+
+
+def _event_id_of(raw: msgspec.Raw) -> str | None:
+    try:
+        return _NAMED.decode(raw).event_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

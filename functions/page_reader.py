@@ -1,0 +1,85 @@
+"""What a page reads of Redis: the shopper in one trip, the neighbour lists of her last items in another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from redis import Redis
+
+from functions.loaded_release import LoadedRelease
+from shared.adapters.keys import user_key
+from shared.adapters.redis_connection import send_pipelined
+from shared.adapters.redis_releases import item_list_command, nightly_command
+from shared.adapters.redis_shards import RedisShardReader
+from shared.adapters.redis_state import state_errors
+from shared.candidates.query import ListKind, Neighbours
+from shared.features.shard import UserShard
+from shared.releases.lists import NeighbourList, NightlyRecord, decode_list, decode_record
+
+Lists = Mapping[tuple[ListKind, int], NeighbourList]
+
+
+@dataclass(frozen=True, slots=True)
+class ShopperRead:
+    """A user's shards by (source, partition), None where there is none, and what the night knows of her."""
+
+    shards: Mapping[tuple[str, int], UserShard | None]
+    record: NightlyRecord | None
+
+    @property
+    def visibility(self) -> dict[tuple[str, int], int]:
+        """The last sequence folded into each shard, -1 where there is none."""
+        return {part: -1 if shard is None else shard.sequence for part, shard in self.shards.items()}
+
+
+NOBODY = ShopperRead({}, None)
+"""What is known of a user when the state cannot be read."""
+
+
+class PageReader:
+    """Two pipelined trips, each one answer to wait for."""
+
+    def __init__(self, client: Redis, shards: RedisShardReader, user_secret: str) -> None:
+        self._client = client
+        self._shards = shards
+        self._secret = user_secret
+
+    def shopper(self, user_id: str, release: LoadedRelease) -> ShopperRead:
+        """Raises StateUnavailable, or CorruptRecord when what is stored cannot be read."""
+        extra = []
+        if release.user_buckets:
+            extra.append(nightly_command(release.release_id, release.user_buckets, user_key(user_id, self._secret)))
+        read = self._shards.read_user_shards(user_id, release.items.sources, extra)
+        shards = {
+            (one.source, one.partition): None if one.shard is None else UserShard.decode(one.shard)
+            for one in read.shards
+        }
+        record = read.extra[0] if read.extra else None
+        return ShopperRead(shards, None if record is None else decode_record(release.release_id, record))
+
+    def lists(self, release_id: str, kinds: Sequence[ListKind], indexes: Sequence[int]) -> Lists:
+        """The neighbour lists there are. Raises StateUnavailable, or CorruptRecord for one of another release."""
+        wanted = [(kind, index) for kind in kinds for index in indexes]
+        if not wanted:
+            return {}
+        commands = [item_list_command(release_id, kind, index) for kind, index in wanted]
+        with state_errors():
+            answers = send_pipelined(self._client, commands)
+        return {
+            key: decode_list(release_id, data) for key, data in zip(wanted, answers, strict=True) if data is not None
+        }
+
+
+def neighbours_of(lists: Lists, kind: ListKind, seeds: Sequence[int]) -> Neighbours:
+    """The lists of the seeds as one padded block, in the seeds' order."""
+    found = [lists.get((kind, seed)) for seed in seeds]
+    width = max((len(one.indexes) for one in found if one is not None), default=0)
+    indexes = np.full((len(found), width), -1, dtype=np.int32)
+    scores = np.zeros((len(found), width), dtype=np.float32)
+    for row, one in enumerate(found):
+        if one is not None:
+            indexes[row, : len(one.indexes)] = one.indexes
+            scores[row, : len(one.indexes)] = one.columns[0]
+    return Neighbours(indexes, scores)

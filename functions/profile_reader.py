@@ -1,0 +1,121 @@
+"""What the shop knows of a user, in words and numbers that a person can read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from functions.circuit import Circuit
+from functions.item_follower import Stock
+from functions.page_reader import PageReader, ShopperRead
+from functions.release_watcher import ReleaseWatcher
+from shared.catalog import Product
+from shared.errors import CorruptRecord, StateUnavailable
+from shared.events import EventType, Preferences
+from shared.features.definitions import LISTS, USER_FEATURES
+from shared.features.shard import merge_shards
+from shared.features.views import UserView, user_lists
+
+MOST_HISTORY: Final = 50
+MOST_CATEGORIES: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PastAction:
+    """One thing she did; `product` is None for an item the catalogue does not describe."""
+
+    event_type: EventType
+    at: int
+    product: Product | None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One user at `as_of` (epoch ms): features by name, newest actions first, favourite categories by share."""
+
+    release_id: str
+    as_of: int
+    known: bool
+    features: dict[str, float]
+    history: list[PastAction]
+    top_categories: list[tuple[str, float]]
+    preferences: Preferences | None
+    visibility: dict[tuple[str, int], int]
+
+
+class ProfileReader:
+    """Reads one user's state and puts names to it."""
+
+    def __init__(
+        self, releases: ReleaseWatcher, reader: PageReader, circuit: Circuit, clock: Callable[[], int]
+    ) -> None:
+        """`clock` tells epoch ms."""
+        self._releases = releases
+        self._reader = reader
+        self._circuit = circuit
+        self._clock = clock
+
+    def profile(self, user_id: str) -> Profile:
+        """The profile; of a user never seen, an empty one.
+
+        Raises:
+            ReleaseUnavailable: nothing has been published.
+            StateUnavailable: the state cannot be read now.
+        """
+        release = self._releases.release_for(user_id)
+        try:
+            read: ShopperRead = self._circuit.call(lambda: self._reader.shopper(user_id, release))
+        except CorruptRecord as error:
+            raise StateUnavailable(f"what is stored of this user cannot be read: {error}") from error
+        as_of = self._clock()
+        shopper = merge_shards([shard for shard in read.shards.values() if shard is not None], as_of)
+        with release.items.reading(release.release_id) as stock:
+            user = UserView(shopper.state, as_of, user_lists(shopper.state, stock.shelf.table.row_of, LISTS))
+            return Profile(
+                release_id=release.release_id,
+                as_of=as_of,
+                known=any(shard is not None for shard in read.shards.values()),
+                features=_features(user),
+                history=_history(user, stock),
+                top_categories=_top_categories(user, stock),
+                preferences=shopper.preferences,
+                visibility=read.visibility,
+            )
+
+
+def _features(user: UserView) -> dict[str, float]:
+    values = {feature.name: float(np.asarray(feature.value(user))) for feature in USER_FEATURES}
+    defaults = {feature.name: feature.default for feature in USER_FEATURES}
+    return {name: defaults[name] if np.isnan(value) else value for name, value in values.items()}
+
+
+def _history(user: UserView, stock: Stock) -> list[PastAction]:
+    found = [
+        (int(at), kind, int(row))
+        for kind, (rows, instants) in user.lists.items()
+        for row, at in zip(rows.tolist(), instants.tolist(), strict=True)
+    ]
+    found.sort(key=lambda action: (-action[0], action[1]))
+    products = stock.shelf.table.products
+    return [
+        PastAction(kind, at, products[row] if row >= 0 and products[row].item_id else None)
+        for at, kind, row in found[:MOST_HISTORY]
+    ]
+
+
+def _top_categories(user: UserView, stock: Stock) -> list[tuple[str, float]]:
+    """The leaf categories of what she did, by their share of her decayed taste."""
+    products = stock.shelf.table.products
+    taste: dict[str, float] = {}
+    for row, weight in zip(user.actions.rows.tolist(), user.taste.tolist(), strict=True):
+        category = products[row].category if row >= 0 else ""
+        if category:
+            taste[category] = taste.get(category, 0.0) + weight
+    total = sum(taste.values())
+    if total <= 0:
+        return []
+    ranked = sorted(taste.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [(category, weight / total) for category, weight in ranked[:MOST_CATEGORIES]]

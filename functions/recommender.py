@@ -1,0 +1,221 @@
+"""One page: read the shopper, read her neighbours, then compute from one consistent look at the items."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+
+from functions.circuit import Circuit
+from functions.exposure_lines import exposure_line
+from functions.exposure_writer import ExposureWriter
+from functions.item_follower import Stock
+from functions.loaded_release import LoadedRelease
+from functions.metrics import Metrics
+from functions.page_reader import NOBODY, Lists, PageReader, ShopperRead, neighbours_of
+from functions.shown_items import ShownItem, show
+from shared.adapters.keys import user_key
+from shared.candidates.nightly import ranked_of, record_holds
+from shared.candidates.query import MAX_SEEDS, Indexes, ListKind, Ranked, history_of
+from shared.errors import CorruptRecord, InfrastructureFault, UnknownItem
+from shared.events import id_hash
+from shared.features.definitions import LISTS, Retrieval
+from shared.features.shard import Shopper, merge_shards
+from shared.features.views import UserView, user_lists
+from shared.recommend import Page, PageRequest, Prepared, prepare, rank, retrieve
+from shared.releases.lists import NightlyRecord
+from shared.settings import Settings
+
+log = logging.getLogger(__name__)
+
+STATE_UNAVAILABLE: Final = "state_unavailable"
+LISTS_UNAVAILABLE: Final = "lists_unavailable"
+NEW_USER: Final = "new_user"
+
+
+class Releases(Protocol):
+    """Who sees which release."""
+
+    def release_for(self, user_id: str) -> LoadedRelease:
+        """Raises ReleaseUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks for; ids and names as the client wrote them."""
+
+    user_id: str
+    limit: int = 20
+    category: str | None = None
+    context_item: str | None = None
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """The answer; `removed` counts what each rule took away, `fallback` is the cause when it is not personal."""
+
+    recommendation_id: str
+    release_id: str
+    as_of: int
+    fallback: str | None
+    items: list[ShownItem]
+    removed: Mapping[str, int]
+    candidates_count: int
+
+
+class Recommender:
+    """The page service of a worker; safe to call from many threads."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        releases: Releases,
+        reader: PageReader,
+        circuit: Circuit,
+        exposures: ExposureWriter,
+        metrics: Metrics,
+        clock: Callable[[], int],
+        new_id: Callable[[], str],
+    ) -> None:
+        """`clock` tells epoch ms; `new_id` gives 32 hexadecimal digits that never come again."""
+        self._settings = settings
+        self._releases = releases
+        self._reader = reader
+        self._circuit = circuit
+        self._exposures = exposures
+        self._metrics = metrics
+        self._clock = clock
+        self._new_id = new_id
+
+    def recommend(self, asked: Asked) -> Recommendation:
+        """Answer one request.
+
+        A state that cannot be read is no error: the page then comes from what the process holds, and says so.
+
+        Raises:
+            ReleaseUnavailable: nothing has been published.
+            UnknownItem: `context_item` is not in the catalogue.
+        """
+        release = self._releases.release_for(asked.user_id)
+        read, fallback = self._read_shopper(asked.user_id, release)
+        as_of = self._clock()
+        shopper = merge_shards([shard for shard in read.shards.values() if shard is not None], as_of)
+        seeds = seeds_of(shopper, release, as_of, asked.context_item)
+        lists, missing = ({}, None) if fallback else self._read_lists(release, seeds)
+        fallback = fallback or missing
+        recommendation_id = f"{release.release_id}.{self._new_id()}"
+        with release.items.reading(release.release_id) as stock:
+            request = self._page_request(stock, asked, as_of, recommendation_id)
+            prepared = prepare(stock.shelf, release.model, shopper, request)
+            wanted = prepared.seeds.tolist()
+            neighbours = {kind: neighbours_of(lists, kind, wanted) for kind in ListKind}
+            nightly = _nightly_list(read.record, prepared, shopper, request)
+            candidates = retrieve(prepared, release.model, neighbours, nightly)
+            page = rank(stock.shelf, release.model, prepared, candidates, request)
+            shown = show(stock, page)
+        if fallback is None and not len(prepared.query.history.indexes):
+            fallback = NEW_USER
+        answer = Recommendation(
+            recommendation_id,
+            release.release_id,
+            as_of,
+            fallback,
+            shown,
+            prepared.rules.removed,
+            len(page.candidates.indexes),
+        )
+        self._count(answer)
+        self._expose(asked, answer, read, stock, page)
+        return answer
+
+    def _read_shopper(self, user_id: str, release: LoadedRelease) -> tuple[ShopperRead, str | None]:
+        try:
+            return self._circuit.call(lambda: self._reader.shopper(user_id, release)), None
+        except InfrastructureFault as error:
+            log.debug("page without state: %s", error)
+        except CorruptRecord:
+            log.exception("page without state: what is stored cannot be read")
+        return NOBODY, STATE_UNAVAILABLE
+
+    def _read_lists(self, release: LoadedRelease, seeds: Indexes) -> tuple[Lists, str | None]:
+        wanted = seeds.tolist()
+        try:
+            return self._circuit.call(lambda: self._reader.lists(release.release_id, tuple(ListKind), wanted)), None
+        except InfrastructureFault as error:
+            log.debug("page without lists: %s", error)
+        except CorruptRecord:
+            log.exception("page without lists: what is stored cannot be read")
+        return {}, LISTS_UNAVAILABLE
+
+    def _page_request(self, stock: Stock, asked: Asked, as_of: int, recommendation_id: str) -> PageRequest:
+        table = stock.shelf.table
+        context_row = None
+        if asked.context_item is not None:
+            context_row = table.row_of_id(asked.context_item)
+            if context_row is None:
+                raise UnknownItem(f"the catalogue has no item {asked.context_item!r}")
+        excluded = (table.row_of_id(item_id) for item_id in asked.exclude)
+        return PageRequest(
+            as_of=as_of,
+            limit=asked.limit,
+            category=asked.category,
+            context_row=context_row,
+            excluded_rows=frozenset(row for row in excluded if row is not None),
+            exploration=self._settings.exploration,
+            recommendation_id=recommendation_id,
+        )
+
+    def _count(self, answer: Recommendation) -> None:
+        self._metrics.pages.labels(answer.release_id).inc()
+        self._metrics.candidates.observe(answer.candidates_count)
+        if answer.fallback is not None:
+            self._metrics.fallbacks.labels(answer.fallback).inc()
+
+    def _expose(self, asked: Asked, answer: Recommendation, read: ShopperRead, stock: Stock, page: Page) -> None:
+        drawn = int(answer.recommendation_id[-8:], 16) / 2**32
+        if drawn >= self._settings.exposure_sampling:
+            return
+        head = {
+            "recommendation_id": answer.recommendation_id,
+            "worker": self._exposures.worker,
+            "number": self._exposures.next_number(),
+            "release": answer.release_id,
+            "user_id": asked.user_id,
+            "user_key": user_key(asked.user_id, self._settings.user_key_secret).hex(),
+            "as_of": answer.as_of,
+            "fallback": answer.fallback,
+            "limit": asked.limit,
+            "category": asked.category,
+            "context_item": asked.context_item,
+            "exclude": asked.exclude,
+        }
+        self._exposures.record(exposure_line(head, read.visibility, stock, page, answer.items))
+
+
+def seeds_of(shopper: Shopper, release: LoadedRelease, as_of: int, context_item: str | None) -> Indexes:
+    """int32[m]: the items whose neighbour lists `prepare` will want.
+
+    They follow from the user's state and the release's item index alone, both of which stand still, so that the lists
+    are read before the items are held.
+    """
+    user = UserView(shopper.state, as_of, user_lists(shopper.state, release.index_of, LISTS))
+    own = history_of(user, np.arange(len(release.item_ids), dtype=np.int32)).indexes[:MAX_SEEDS]
+    context = None if context_item is None else release.index_of.get(id_hash(context_item))
+    if context is None:
+        return own
+    return np.concatenate([[context], own[own != context]]).astype(np.int32)
+
+
+def _nightly_list(
+    record: NightlyRecord | None, prepared: Prepared, shopper: Shopper, request: PageRequest
+) -> dict[Retrieval, Ranked] | None:
+    """The nightly record's list while it still holds: made from just this state, and no category is asked for."""
+    if record is None or request.category is not None or not record_holds(record, shopper.state):
+        return None
+    return {Retrieval.ALS: ranked_of(record, prepared.query)}

@@ -1,0 +1,66 @@
+"""From a ranked page to what is shown: products, the sources behind each, and a reason a shopper can read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from functions.item_follower import Stock
+from shared.catalog import Product
+from shared.features.definitions import Retrieval
+from shared.ranking.explanation import EXPLORED, carrying_source, reason
+from shared.recommend import Page
+
+_SOURCES = tuple(Retrieval)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSays:
+    """One source's word on an item: its rank there from 1, and its score over the list's best."""
+
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShownItem:
+    """One place of a page; `rank` counts from 1, `propensity` is the probability of just this placement."""
+
+    product: Product
+    rank: int
+    score: float
+    sources: dict[Retrieval, SourceSays]
+    reason: str
+    propensity: float
+
+
+def show(stock: Stock, page: Page) -> list[ShownItem]:
+    """The page's items, best first."""
+    return [_shown(stock, page, place, int(position)) for place, position in enumerate(page.positions)]
+
+
+def product_at(stock: Stock, index: int) -> Product:
+    """The product behind a release's index."""
+    shelf = stock.shelf
+    return shelf.table.products[int(shelf.rows[index])]
+
+
+def _shown(stock: Stock, page: Page, place: int, position: int) -> ShownItem:
+    candidates = page.candidates
+    product = product_at(stock, int(candidates.indexes[position]))
+    ranks, scores = candidates.retrieval.ranks[position], candidates.retrieval.scores[position]
+    why = EXPLORED if place == page.explored_slot else _reason(stock, ranks, candidates.via[position], product)
+    said = {
+        source: SourceSays(int(rank), float(score))
+        for source, rank, score in zip(_SOURCES, ranks.tolist(), scores.tolist(), strict=True)
+        if rank > 0
+    }
+    return ShownItem(product, place + 1, float(page.scores[position]), said, why, float(page.propensities[place]))
+
+
+def _reason(stock: Stock, ranks: NDArray[np.int16], via: NDArray[np.int32], product: Product) -> str:
+    source = carrying_source(ranks)
+    seed = -1 if source is None else int(via[_SOURCES.index(source)])
+    return reason(source, product_at(stock, seed).title if seed >= 0 else None, product.category)
