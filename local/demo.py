@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -86,6 +87,20 @@ def tell(data: Path, release: ReleaseManifest, server: ServerProcess, claims: Cl
     _addresses(console, server.address, data, heroine)
 
 
+def recompute(data: Path, servers: EmbeddedServers, claims: Claims) -> None:
+    """Claim that the pages just shown can be recomputed from the log, now that the server has written them down."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "feature_jobs.check_parity", "--data", str(data)],
+        env={**os.environ, **local_environment(data, servers)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    last = (finished.stdout.strip().splitlines() or ["no output"])[-1]
+    sentence = "what the ranker read for these pages can be recomputed from the log alone"
+    claims.check(sentence, finished.returncode == 0, last)
+
+
 def _sample(found: Sequence[Customer]) -> list[str]:
     step = max(1, len(found) // MEASURED_PAGES)
     return [customer.user_id for customer in found[::step]]
@@ -117,14 +132,17 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             release = make_ready(data, source, servers, console, fresh=arguments.fresh)
         with server_process(data, port, local_environment(data, servers)) as server:
             tell(data, release, server, claims)
-            verdict = claims.summarise()
-            if arguments.once:
+            if not arguments.once:
+                verdict = claims.summarise()
+                console.print(f"\nThe shop stays open on {server.address}; Ctrl-C closes it.")
+                _stay(server)
                 return verdict
-            console.print(f"\nThe shop stays open on {server.address}; Ctrl-C closes it.")
-            _stay(server)
+            ended = server.stop()
+        claims.check("the server ends cleanly", ended == 0, f"exit code {ended}")
+        recompute(data, servers, claims)
     finally:
         servers.stop()
-    return verdict
+    return claims.summarise()
 
 
 def _stay(server: ServerProcess) -> None:
