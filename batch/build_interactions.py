@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from batch.interactions import BEHAVIOUR_TYPES, INTERACTIONS_FOLDER
 from batch.periods import Periods, choose_periods
-from batch.stage_folder import replace_folder
 from shared.adapters.folder_blob import FolderBlobStore
+from shared.adapters.stage_folder import replace_folder
 from shared.cli import command
 from shared.errors import ConfigurationError, RecommndrError
 from shared.events import EventType, id_hash

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from batch.models.cooccurrence import CooccurrenceParams
 from batch.periods import Span
-from batch.stage_folder import replace_folder
+from shared.adapters.stage_folder import replace_folder
 from shared.candidates.als import ItemFactors
 from shared.errors import ConfigurationError
 

@@ -80,6 +80,13 @@ def test_the_seed_decides_every_byte() -> None:
     assert fit().factors.shape == (20, 8)
 
 
+def test_alpha_scales_the_weights() -> None:
+    user, item, weight = two_tastes()
+    doubled = fit_als(user, item, 2 * weight, 40, 20, factors=8, iterations=10, regularization=0.3, alpha=0.25, seed=3)
+    assert doubled.factors == pytest.approx(fit(alpha=0.5).factors, abs=1e-6)
+    assert np.abs(fit(alpha=2.0).factors - fit(alpha=0.5).factors).max() > 0.01
+
+
 def test_numbering_items_anew_keeps_who_is_alike() -> None:
     user, item, weight = two_tastes()
     new_number = np.random.default_rng(9).permutation(20).astype(np.int32)
@@ -93,9 +100,9 @@ def test_numbering_items_anew_keeps_who_is_alike() -> None:
 
 def test_net_weights_add_up_and_drop_what_was_taken_back() -> None:
     net = net_weights(
-        np.array([0, 0, 0, 1], dtype=np.int32),
-        np.array([1, 1, 2, 0], dtype=np.int32),
-        np.array([3, -3, 2, 1], dtype=np.float32),
+        np.array([0, 0, 0, 1, 1], dtype=np.int32),
+        np.array([1, 1, 2, 0, 2], dtype=np.int32),
+        np.array([3, -3, 2, 1, -3], dtype=np.float32),
         2,
         3,
     )

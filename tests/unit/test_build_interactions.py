@@ -114,10 +114,12 @@ def test_live_rows_count_when_accepted_and_never_before_they_were_enqueued(tmp_p
         (event("ann", "ämber", EventType.VIEW, at + timedelta(hours=5)), Verdict.ACCEPTED, at),
         (event("ann", "vase", EventType.VIEW, at), Verdict.DUPLICATE, at),
         (event("ann", "vase", EventType.VIEW, at), Verdict.DEAD, at),
+        (event("zoe", "vase", EventType.VIEW, FIRST + timedelta(days=2)), Verdict.ACCEPTED, at),
     )
     build(tmp_path)
     found = load_interactions(tmp_path)
-    assert len(found) == 6
+    assert len(found) == 7
+    assert found.item[found.user == 1].tolist() == [0, 1, 2], "what was sent late stands where it happened"
     assert found.at[found.item == 2].tolist() == [to_ms(at), to_ms(FIRST + timedelta(days=4))]
     assert len(found.known_before(to_ms(at))) == 5
 

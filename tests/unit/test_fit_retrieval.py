@@ -13,13 +13,13 @@ import pytest
 
 from batch.build_interactions import InteractionsSummary
 from batch.fit_retrieval import fit_span, main
-from batch.interactions import load_interactions
+from batch.interactions import PURCHASE, load_interactions
 from batch.models.bought_together import bought_together
 from batch.models.cooccurrence import cooccurrence_lists
 from batch.models.similar_items import similar_items
 from batch.periods import Periods
 from batch.retrieval_span import RetrievalParams, load_span, save_span, span_folder
-from batch.stage_folder import replace_folder
+from shared.adapters.stage_folder import replace_folder
 from shared.errors import ConfigurationError
 
 DAY_MS = 24 * 3600 * 1000
@@ -95,6 +95,17 @@ def test_tastes_are_found_by_every_list(shop: Path) -> None:
         same = (lists // 5 == np.arange(10)[:, None] // 5)[lists >= 0]
         assert same.size >= 10
         assert same.all()
+
+
+def test_baskets_are_the_purchases_of_a_session(shop: Path) -> None:
+    known = load_interactions(shop).known_before(PERIODS.fit_end_at)
+    bought = known.where(known.event_type == PURCHASE)
+    baskets: dict[tuple[int, int], set[int]] = {}
+    for user, session, item in zip(bought.user, bought.session, bought.item, strict=True):
+        baskets.setdefault((user, session), set()).add(int(item))
+    matrix = load_span(shop, "fit").baskets
+    found = [tuple(sorted(row)) for row in np.split(matrix.indices, matrix.indptr[1:-1])]
+    assert sorted(found) == sorted(tuple(sorted(items)) for items in baskets.values())
 
 
 def test_what_is_loaded_is_what_was_fitted(shop: Path, tmp_path: Path) -> None:
