@@ -141,15 +141,16 @@ class PairView:
         return np.asarray((self.items.rows[:, None] == self.user.actions.rows[None, :]).sum(axis=1), dtype=np.float64)
 
     def affinity(self, code_of: Ints, codes: Ints, *, session_only: bool = False) -> Floats:
-        """float64[n] in [0, 1]: the share of the user's decayed taste that has each candidate's code."""
+        """float64[n] in [0, 1]: the share of the user's decayed taste that has each candidate's code.
+
+        Items without a code, or that the table does not know, have a share too: that of no candidate.
+        """
         taken = self.user.session_length if session_only else len(self.user.actions.rows)
         rows, taste = self.user.actions.rows[:taken], self.user.taste[:taken]
-        known = rows >= 0
-        held = code_of[rows[known]]
-        taste = taste[known]
         total = taste.sum()
         if not total > 0:
             return np.zeros(len(codes))
+        held = np.where(rows >= 0, code_of[rows], -1)
         mass = np.bincount(held + 1, weights=taste, minlength=int(codes.max(initial=-1)) + 2)
         mass[0] = 0.0
         return np.asarray(mass[codes + 1] / total)

@@ -122,7 +122,7 @@ class Scene:
         return session
 
     def share(self, acts: Sequence[Act], code: Callable[[Product], str | None]) -> float:
-        """Of the decayed weight of these actions on known items, the part that has the candidate's code."""
+        """Of the decayed weight of these actions, the part that has the candidate's code."""
         wanted = code(self.products[self.item]) if self.item in self.products else None
         total, same = 0.0, 0.0
         for act in acts:
@@ -218,15 +218,9 @@ COMPUTED: dict[str, Callable[[Scene], float]] = {
     "pair_cart_recency_hours": lambda scene: scene.hours_since(EventType.CART),
     "pair_purchase_recency_hours": lambda scene: scene.hours_since(EventType.PURCHASE),
     "pair_action_count_last": lambda scene: sum(act.item == scene.item for act in scene.acts()),
-    "pair_category_affinity_14d": lambda scene: scene.share(
-        [act for act in scene.acts() if act.item in scene.products], lambda product: product.category
-    ),
-    "pair_brand_affinity_14d": lambda scene: scene.share(
-        [act for act in scene.acts() if act.item in scene.products], lambda product: product.brand
-    ),
-    "pair_session_category_affinity": lambda scene: scene.share(
-        [act for act in scene.session() if act.item in scene.products], lambda product: product.category
-    ),
+    "pair_category_affinity_14d": lambda scene: scene.share(scene.acts(), lambda product: product.category),
+    "pair_brand_affinity_14d": lambda scene: scene.share(scene.acts(), lambda product: product.brand),
+    "pair_session_category_affinity": lambda scene: scene.share(scene.session(), lambda product: product.category),
     "pair_price_distance_30d": lambda scene: _or(_log_price(scene) - scene.log_prices(scene.history)[0], 0.0),
 }
 """By name, every feature that is more than the value of one aggregation."""

@@ -61,8 +61,7 @@ def test_sessions_and_affinities_are_what_a_walk_over_the_history_finds(history:
         found = pair.affinity(column, column[all_rows(table)])
         for row, item in enumerate(CATALOGUE):
             told = oracle.Scene(history, products, item, [], as_of)
-            known = [act for act in told.acts() if act.item in products]
-            assert found[row] == pytest.approx(told.share(known, code), rel=1e-9, abs=1e-12)
+            assert found[row] == pytest.approx(told.share(told.acts(), code), rel=1e-9, abs=1e-12)
 
 
 def test_actions_do_not_depend_on_how_a_process_numbered_its_items() -> None:
@@ -96,7 +95,7 @@ def test_items_the_table_does_not_know_are_kept_as_unknown() -> None:
     history = [sent("view", item="gone", at=NOW - 1), sent("view", item="a")]
     pair = pair_of(history, shop(), NOW)
     assert pair.user.actions.rows.tolist() == [0, -1]
-    assert pair.affinity(pair.category_of, pair.items.category)[0] == 1.0
+    assert pair.affinity(pair.category_of, pair.items.category)[0] == pytest.approx(0.5)
     assert pair.times_acted().tolist() == [1, 0, 0, 0]
 
 

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_jobs.describe_features import describe, main, page_of
+from shared.events import EventType
+from shared.features import definitions
+from shared.features.aggregations import DAY_MS, HOUR_MS, Aggregation, Count, Decayed, Earliest, LastK
+from shared.features.definitions import (
+    FEATURES,
+    ITEM_LAYOUT,
+    LISTS,
+    STATE_VERSION,
+    USER_LAYOUT,
+    Entity,
+    Feature,
+    Retrieval,
+    layout_of,
+)
+from shared.features.items import ItemTable
+from shared.features.vector import assemble
+from shared.features.views import PairView, RequestView, RetrievalBlock, UserView, user_lists
+from tests.unit import oracle
+from tests.unit.builders import MODEST, NOW, Sent, all_rows, event, histories, shopper_of, state_of, updated
+
+ROOT = Path(definitions.__file__).parents[2]
+NAMES = {one.name for one in FEATURES}
+OF_HISTORY = {Entity.USER, Entity.ITEM, Entity.PAIR}
+ITEMS = ("a", "b", "c", "d", "e")
+
+
+def world(histories_by_user: dict[str, list[Sent]]) -> ItemTable:
+    table = ItemTable()
+    catalogue = [
+        updated("a", at=NOW, categories=["Home", "Kitchen"], brand="Acme", price_cents=999, stock=500),
+        updated("b", at=NOW, categories=["Kitchen"], price_cents=25_000, stock=0, arrived_at="2023-10-01T00:00:00Z"),
+        updated("c", at=NOW, categories=["Garden"], brand="Acme", price_cents=0),
+        updated("d", at=NOW, brand="Bolt", price_cents=1, stock=7),
+    ]
+    for one in catalogue:
+        table.fold(one, NOW)
+    for history in histories_by_user.values():
+        for action in history:
+            table.fold(action.event, action.enqueued_at)
+    return table
+
+
+def matrix_of(history: list[Sent], table: ItemTable, as_of: int) -> np.ndarray:
+    rows = all_rows(table)
+    user = UserView(state_of(history), as_of, user_lists(state_of(history), table.row_of, LISTS))
+    pair = PairView(user, table.block(rows, as_of), table.category, table.brand)
+    silent = RetrievalBlock(
+        np.zeros((len(rows), len(Retrieval)), np.int16), np.zeros((len(rows), len(Retrieval)), np.float32)
+    )
+    return assemble(pair, silent, RequestView(as_of, ZoneInfo("UTC")))
+
+
+def expected(feature: Feature, scene: oracle.Scene) -> float:
+    if feature.name in oracle.COMPUTED:
+        return oracle.COMPUTED[feature.name](scene)
+    (aggregation,) = feature.aggregations
+    history = scene.history if feature.entity is Entity.USER else scene.item_history
+    found = oracle.value(history, aggregation, scene.as_of)
+    assert not isinstance(found, list)
+    return float(found)
+
+
+@MODEST
+@given(histories(items=ITEMS), histories(items=ITEMS), st.sampled_from([0, HOUR_MS, 29 * HOUR_MS, 60 * DAY_MS]))
+def test_every_feature_of_a_history_is_what_the_oracle_says(mine: list[Sent], others: list[Sent], wait: int) -> None:
+    as_of = max([NOW, *(one.at for one in mine + others)]) + wait
+    table = world({"mine": mine, "others": others})
+    matrix = matrix_of(mine, table, as_of)
+    products = {str(product.item_id): product for product in table.products if product.item_id}
+    for item in ITEMS[:4]:
+        item_history = [one for one in mine + others if one.event.item_id == item]
+        scene = oracle.Scene(mine, products, item, item_history, as_of)
+        row = table.row_of_id(item)
+        for column, feature in enumerate(FEATURES):
+            if feature.entity in OF_HISTORY:
+                wanted = expected(feature, scene)
+                # A spread is a small difference of large sums: its square is exact to about 1e-12.
+                close = pytest.approx(wanted, rel=1e-5, abs=2e-5 if feature.name == "user_price_spread_30d" else 1e-6)
+                assert matrix[row, column] == close, (feature.name, item)
+
+
+def test_the_oracle_says_nothing_of_features_that_are_gone() -> None:
+    assert oracle.COMPUTED.keys() <= NAMES
+
+
+def test_names_say_whom_they_describe_and_occur_once() -> None:
+    assert len(NAMES) == len(FEATURES)
+    for one in FEATURES:
+        assert one.name.startswith(f"{one.entity}_")
+        assert re.fullmatch(r"[a-z0-9_]+", one.name)
+        assert one.description
+        assert one.dtype == "float32"
+
+
+@pytest.mark.parametrize("entity", [Entity.USER, Entity.ITEM])
+def test_every_action_is_counted_at_every_half_life(entity: Entity) -> None:
+    halved = {one.half_life_ms for feature in FEATURES if feature.entity is entity for one in _decayed(feature)}
+    assert halved == {HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS}
+
+
+def _decayed(feature: Feature) -> list[Decayed]:
+    return [one for one in feature.aggregations if isinstance(one, Decayed)]
+
+
+def test_no_other_list_names_features() -> None:
+    """One name in a file may be an example in an API's document; two are a list that somebody has to keep."""
+    anywhere = re.compile(r"\b(?:" + "|".join(sorted(NAMES, key=len, reverse=True)) + r")\b")
+    folders = ("shared", "functions", "feature_jobs", "batch", "local", "docs", "web")
+    lists = {
+        path.relative_to(ROOT).as_posix()
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in {".py", ".md", ".ts", ".tsx", ".json", ".yaml"}
+        and "node_modules" not in path.parts
+        and len(set(anywhere.findall(path.read_text(encoding="utf-8")))) > 1
+    }
+    assert lists == {"shared/features/definitions.py", "docs/features.md"}
+
+
+def test_a_feature_in_a_file_of_its_own_is_stored_served_and_documented() -> None:
+    bounced = Decayed((EventType.REMOVE_FROM_CART,), DAY_MS)
+    added = Feature(
+        "user_remove_from_cart_decayed_1d",
+        Entity.USER,
+        "what the user | thought better of",
+        lambda user: user.value(bounced),
+        (bounced,),
+    )
+    features = (*FEATURES, added)
+    layout = layout_of({Entity.USER, Entity.PAIR}, features)
+    assert set(layout.slot) == {*USER_LAYOUT.slot, bounced}
+    assert repr(layout) != repr(USER_LAYOUT)
+    assert "| `user_remove_from_cart_decayed_1d` | user | what the user \\| thought better of |" in page_of(features)
+    state = type(state_of([])).empty(layout)
+    state.add(event("remove_from_cart", at=NOW - DAY_MS), NOW)
+    table = world({})
+    user = UserView(state, NOW, user_lists(state, table.row_of, LISTS))
+    pair = PairView(user, table.block(all_rows(table), NOW), table.category, table.brand)
+    nothing = RetrievalBlock(np.zeros((4, len(Retrieval)), np.int16), np.zeros((4, len(Retrieval)), np.float32))
+    matrix = assemble(pair, nothing, RequestView(NOW, ZoneInfo("UTC")), features)
+    assert matrix.shape == (4, len(FEATURES) + 1)
+    assert matrix[:, -1].tolist() == [0.5] * 4
+
+
+def test_layouts_hold_what_features_read_and_nothing_else() -> None:
+    read = {one for feature in FEATURES if feature.entity is Entity.ITEM for one in feature.aggregations}
+    assert set(ITEM_LAYOUT.slot) == read
+    assert not ITEM_LAYOUT.lists
+    assert set(LISTS.values()) <= set(USER_LAYOUT.slot)
+
+
+def test_the_state_version_is_a_function_of_the_aggregations_alone() -> None:
+    assert re.fullmatch("[0-9a-f]{8}", STATE_VERSION)
+    code = "from shared.features.definitions import STATE_VERSION; print(STATE_VERSION)"
+    other = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True
+    )
+    assert other.stdout.strip() == STATE_VERSION
+    renamed = tuple(replace(one, name=f"{one.name}_x", description="") for one in FEATURES)
+    assert repr(layout_of({Entity.ITEM}, renamed)) == repr(ITEM_LAYOUT)
+
+
+def test_the_page_is_what_the_declarations_say() -> None:
+    assert main(["--check"]) == 0, "run python -m feature_jobs.describe_features"
+
+
+def test_a_page_that_says_otherwise_is_found_and_rewritten(tmp_path: Path) -> None:
+    page = tmp_path / "features.md"
+    assert main(["--check", "--page", str(page)]) == 1
+    page.write_text(page_of().replace("halved", "doubled"))
+    assert main(["--check", "--page", str(page)]) == 1
+    assert main(["--page", str(page)]) == 0
+    assert main(["--check", "--page", str(page)]) == 0
+    assert all(f"`{name}`" in page.read_text() for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "words"),
+    [
+        (Decayed((EventType.VIEW, EventType.CART), 7 * DAY_MS), "one of view, cart, half-life 7 d"),
+        (Decayed((EventType.VIEW,), HOUR_MS), "one of view, half-life 1 h"),
+        (Count((EventType.CART,)), "count of cart"),
+        (Earliest((EventType.CART,)), "earliest of cart"),
+        (LastK((EventType.CART,), 9), "last 9 of cart"),
+    ],
+)
+def test_aggregations_in_words(aggregation: Aggregation, words: str) -> None:
+    assert describe(aggregation) == words
+
+
+def test_a_stranger_reads_as_the_defaults_say() -> None:
+    matrix = matrix_of([], world({}), NOW)
+    told = dict(zip((one.name for one in FEATURES), matrix[0].tolist(), strict=True))
+    for name in ("user_action_recency_hours", "pair_view_recency_hours", "pair_purchase_recency_hours"):
+        assert told[name] == 9600.0
+    assert told["user_price_mean_30d"] == told["user_price_spread_30d"] == -1.0
+    assert told["user_tenure_days"] == told["pair_category_affinity_14d"] == 0.0
+    assert shopper_of().preferences is None
