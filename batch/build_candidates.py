@@ -22,6 +22,7 @@ from pyspark.sql import functions as sql
 
 from batch.catalog_snapshot import encode_entries, fold_catalog, load_item_ids
 from batch.nightly_records import Night, records
+from batch.published_lists import CANDIDATES_FOLDER, CandidatesSummary
 from batch.spark import add_master_argument, parallelism, spark_path, spark_session, task_progress, write_parts
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
@@ -34,7 +35,6 @@ from shared.ingest.logged_events import logged_events
 from shared.ports import Verdict
 from shared.releases.lists import NightlyRecord
 
-CANDIDATES_FOLDER: Final = "nightly/candidates"
 _SPARK_SCHEMA: Final = (
     "user_id string, newest_at bigint, actions_count bigint, "
     "indexes array<int>, scores array<float>, vector array<float>"
@@ -50,13 +50,6 @@ _ARROW_SCHEMA: Final = pa.schema(
     ]
 )
 _USERS_AT_ONCE: Final = 1000
-
-
-class CandidatesSummary(msgspec.Struct, frozen=True):
-    """Of what and when the lists are; `as_of` in epoch ms."""
-
-    as_of: int
-    users: int
 
 
 @command
@@ -100,17 +93,6 @@ def build_candidates(spark: SparkSession, data: Path) -> CandidatesSummary:
     seconds = perf_counter() - started
     print(f"  lists of {count:,} users in {seconds:.1f} s ({count / seconds:,.0f} users/s)")
     return summary
-
-
-def load_summary(data: Path) -> CandidatesSummary:
-    """The summary of the stage's last run; raises ConfigurationError when there was none."""
-    path = data / CANDIDATES_FOLDER / "summary.json"
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=CandidatesSummary)
-    except FileNotFoundError as error:
-        raise ConfigurationError(
-            f"{path} is not there; run python -m batch.build_candidates --data {data} first"
-        ) from error
 
 
 def _rows_by_user(spark: SparkSession, data: Path, manifest: LakeManifest) -> DataFrame:

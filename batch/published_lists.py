@@ -7,6 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +21,24 @@ from shared.releases.lists import NeighbourList, NightlyRecord
 CANDIDATES_FOLDER: Final = "nightly/candidates"
 _ROWS_AT_ONCE: Final = 5000
 _DIGEST_BYTES: Final = 16
+
+
+class CandidatesSummary(msgspec.Struct, frozen=True):
+    """Of what and when the lists are; `as_of` in epoch ms."""
+
+    as_of: int
+    users: int
+
+
+def load_summary(data: Path) -> CandidatesSummary:
+    """The summary of the stage's last run; raises ConfigurationError when there was none."""
+    path = data / CANDIDATES_FOLDER / "summary.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CandidatesSummary)
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"{path} is not there; run python -m batch.build_candidates --data {data} first"
+        ) from error
 
 
 def user_records(data: Path) -> Iterator[tuple[str, NightlyRecord]]:
