@@ -37,7 +37,7 @@ def export(data: Path) -> None:
         (folder / "ranker.onnx").write_bytes(exported)
         (folder / "gate.json").write_bytes(msgspec.json.format(msgspec.json.encode(asdict(report))))
     print(
-        f"{len(exported):,} bytes; score error at most {report.given.max_error:.1e} on {report.given.rows:,} real rows, "
+        f"{len(exported):,} bytes; score error at most {report.given.max_error:.1e} on {report.given.rows:,} rows, "
         f"{report.on_threshold.max_error:.1e} on {report.on_threshold.rows:,} on thresholds; order equal"
     )
 

@@ -1,5 +1,7 @@
 """Training pages: what happens after an instant cannot touch its rows."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def logged(sequence: int, at: int, **fields: object) -> LoggedEvent:
 def history(*, future_item: int = 29) -> list[LoggedEvent]:
     """A shop of 30 items and 12 users over 10 days; `future_item` is described only on the last day."""
     rng = np.random.default_rng(5)
-    events = []
+    events: list[tuple[int, dict[str, object]]] = []
     for number, item in enumerate(ITEMS):
         at = START + (9 * 24 * HOUR if number == future_item else 0)
         changes = {
@@ -45,7 +47,12 @@ def history(*, future_item: int = 29) -> list[LoggedEvent]:
         user, taste = int(rng.integers(12)), int(rng.integers(4))
         for step, kind in enumerate(["view", "view", "cart", "purchase"][: int(rng.integers(2, 5))]):
             item = ITEMS[int(rng.integers(7)) * 4 + taste]
-            fields = {"user_id": f"u{user}", "item_id": str(item), "session_id": f"s{visit}", "price_cents": 700}
+            fields: dict[str, object] = {
+                "user_id": f"u{user}",
+                "item_id": str(item),
+                "session_id": f"s{visit}",
+                "price_cents": 700,
+            }
             events.append((at + step * 60_000, {"event_type": kind, **fields}))
     events.sort(key=lambda pair: pair[0])
     return [logged(sequence, at, **fields) for sequence, (at, fields) in enumerate(events)]
@@ -75,7 +82,7 @@ def instants(events: list[LoggedEvent]) -> list[Instant]:
     return sorted(found, key=lambda one: one.as_of)
 
 
-def test_nothing_that_arrives_after_an_instant_changes_its_rows():
+def test_nothing_that_arrives_after_an_instant_changes_its_rows() -> None:
     events = history()
     chosen = instants(events)[:40]
     horizon = chosen[-1].as_of
@@ -89,7 +96,7 @@ def test_nothing_that_arrives_after_an_instant_changes_its_rows():
     assert len(clean.length) == 40
 
 
-def test_an_item_that_arrives_later_is_never_a_candidate_and_its_positives_count_as_missed():
+def test_an_item_that_arrives_later_is_never_a_candidate_and_its_positives_count_as_missed() -> None:
     events = history(future_item=9)
     early = [one for one in instants(events) if one.as_of < START + 9 * 24 * HOUR]
     wanting = [one for one in early if ITEMS[9] in one.positives]
@@ -99,7 +106,7 @@ def test_an_item_that_arrives_later_is_never_a_candidate_and_its_positives_count
     assert int(table.positives.sum()) > int(table.positive.sum())
 
 
-def test_rows_carry_every_feature_and_the_grade_of_what_followed():
+def test_rows_carry_every_feature_and_the_grade_of_what_followed() -> None:
     events = history()
     (chosen,) = [one for one in instants(events) if len(one.labels) > 1][3:4]
     table = pages(events, [chosen])
@@ -109,7 +116,7 @@ def test_rows_carry_every_feature_and_the_grade_of_what_followed():
     assert graded.items() <= {str(item): grade for item, grade in chosen.labels.items()}.items()
 
 
-def test_negatives_are_thinned_and_graded_candidates_never():
+def test_negatives_are_thinned_and_graded_candidates_never() -> None:
     events = history()
     chosen = instants(events)[:30]
     whole, thinned = pages(events, chosen), pages(events, chosen, negatives=5)
@@ -118,7 +125,7 @@ def test_negatives_are_thinned_and_graded_candidates_never():
     assert np.array_equal(thinned.features, pages(events, chosen, negatives=5).features)
 
 
-def test_a_table_survives_its_files(tmp_path):
+def test_a_table_survives_its_files(tmp_path: Path) -> None:
     events = history()
     table = pages(events, instants(events)[:10])
     table.save(tmp_path / "label")
@@ -127,6 +134,6 @@ def test_a_table_survives_its_files(tmp_path):
     assert np.array_equal(again.frequent, table.frequent)
 
 
-def test_no_page_is_an_error():
+def test_no_page_is_an_error() -> None:
     with pytest.raises(ValueError, match="no page"):
         PageRows({}, None).table()
