@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_interactions(data: Path) -> InteractionsSummary:
     """Reads the lake below `data` and writes interactions.parquet, users.parquet, items.parquet and summary.json.
 
-    The item index is the place of an id among the catalogue's ids in order of their bytes; users alike. Raises
+    The item index is the place of an id among the catalogue's ids in order of their hashes, so that a tie broken by
+    index says nothing about when a product was made; the user index follows the bytes of the ids. Raises
     ConfigurationError when there is no lake, no catalogue or too few days, RecommndrError when two item ids share a
     hash.
     """
@@ -76,7 +77,8 @@ def build_interactions(data: Path) -> InteractionsSummary:
     rows = read_rows(blobs, columns=_COLUMNS)
     rows = rows.filter(pc.field("verdict") == Verdict.ACCEPTED.value)
     print(f"  read {rows.num_rows:,} accepted rows ({rows.num_rows / (perf_counter() - started):,.0f} rows/s)")
-    item_ids = _sorted_ids(rows.filter(pc.field("event_type") == EventType.ITEM_UPDATED.value)["item_id"])
+    described = _sorted_ids(rows.filter(pc.field("event_type") == EventType.ITEM_UPDATED.value)["item_id"])
+    item_ids, item_hashes = _by_hash(described)
     if len(item_ids) == 0:
         raise ConfigurationError("The lake holds no item_updated event: without a catalogue nothing can be shown.")
     behaviour, dropped = _usable_behaviour(rows, item_ids)
@@ -86,7 +88,7 @@ def build_interactions(data: Path) -> InteractionsSummary:
     with replace_folder(data / INTERACTIONS_FOLDER) as folder:
         pq.write_table(table, folder / "interactions.parquet", compression="zstd")
         pq.write_table(_index_table("user_id", user_ids), folder / "users.parquet", compression="zstd")
-        items = _index_table("item_id", item_ids).append_column("item_hash", pa.array(_hashes(item_ids), pa.uint64()))
+        items = _index_table("item_id", item_ids).append_column("item_hash", pa.array(item_hashes, pa.uint64()))
         pq.write_table(items, folder / "items.parquet", compression="zstd")
         (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=1))
     print(
@@ -194,13 +196,15 @@ def _index_table(name: str, ids: pa.Array) -> pa.Table:
     return pa.table({"index": np.arange(len(ids), dtype=np.int32), name: ids})
 
 
-def _hashes(item_ids: pa.Array) -> NDArray[np.uint64]:
+def _by_hash(item_ids: pa.Array) -> tuple[pa.Array, NDArray[np.uint64]]:
+    """The ids in ascending order of their hashes, and these."""
     hashes = np.array([id_hash(item_id) for item_id in item_ids.to_pylist()], dtype=np.uint64)
     values, counts = np.unique(hashes, return_counts=True)
     if np.any(counts > 1):
         twins: list[Any] = item_ids.filter(pa.array(hashes == values[counts > 1][0])).to_pylist()
         raise RecommndrError(f"The item ids {twins} share a 64-bit hash; rename one of them.")
-    return hashes
+    order = np.argsort(hashes)
+    return item_ids.take(pa.array(order)), hashes[order]
 
 
 if __name__ == "__main__":

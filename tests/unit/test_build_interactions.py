@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from batch.build_interactions import load_summary, main
-from batch.interactions import CART, PURCHASE, VIEW, count_rows, load_interactions
+from batch.interactions import CART, PURCHASE, VIEW, Interactions, count_rows, load_interactions
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.events import Event, EventType, ItemId, UserId, encode_event, id_hash, to_ms
 from shared.ingest.lake import ShopSettings, publish_history, write_sealed
@@ -77,11 +78,18 @@ def build(data: Path) -> None:
     assert main(["--data", str(data)]) == 0
 
 
-def test_the_index_follows_the_bytes_of_the_ids(tmp_path: Path) -> None:
+def named(found: Interactions) -> list[str]:
+    """The item of each row by its id; the index follows the hashes."""
+    ids = sorted(("lamp", "vase", "ämber"), key=id_hash)
+    return [ids[index] for index in found.item]
+
+
+def test_the_item_index_follows_the_hashes_and_the_user_index_the_bytes_of_the_ids(tmp_path: Path) -> None:
     write_shop(tmp_path)
     build(tmp_path)
     items = pq.read_table(tmp_path / "nightly/interactions/items.parquet").to_pydict()
-    assert items["item_id"] == ["lamp", "vase", "ämber"]
+    assert items["item_id"] == ["vase", "ämber", "lamp"]
+    assert items["item_hash"] == sorted(items["item_hash"])
     assert items["index"] == [0, 1, 2]
     assert items["item_hash"] == [id_hash(item) for item in items["item_id"]]
     users = pq.read_table(tmp_path / "nightly/interactions/users.parquet").to_pydict()
@@ -94,7 +102,7 @@ def test_rows_are_dense_and_ordered_by_user_and_time(tmp_path: Path) -> None:
     build(tmp_path)
     found = load_interactions(tmp_path)
     assert found.user.tolist() == [0, 0, 0, 1, 1]
-    assert found.item.tolist() == [1, 1, 0, 0, 2]
+    assert named(found) == ["vase", "vase", "lamp", "lamp", "ämber"]
     assert found.event_type.tolist() == [VIEW, CART, PURCHASE, VIEW, VIEW]
     assert found.session.tolist()[:2] == [-1, -1]
     assert found.session[2] >= 0
@@ -119,8 +127,12 @@ def test_live_rows_count_when_accepted_and_never_before_they_were_enqueued(tmp_p
     build(tmp_path)
     found = load_interactions(tmp_path)
     assert len(found) == 7
-    assert found.item[found.user == 1].tolist() == [0, 1, 2], "what was sent late stands where it happened"
-    assert found.at[found.item == 2].tolist() == [to_ms(at), to_ms(FIRST + timedelta(days=4))]
+    zoes = found.where(found.user == 1)
+    assert named(zoes) == ["lamp", "vase", "ämber"], "what was sent late stands where it happened"
+    assert found.at[[name == "ämber" for name in named(found)]].tolist() == [
+        to_ms(at),
+        to_ms(FIRST + timedelta(days=4)),
+    ]
     assert len(found.known_before(to_ms(at))) == 5
 
 
@@ -139,7 +151,7 @@ def test_an_erased_user_keeps_only_what_came_after(tmp_path: Path) -> None:
     build(tmp_path)
     found = load_interactions(tmp_path)
     assert found.user.tolist() == [0, 1, 1]
-    assert found.item.tolist() == [1, 0, 2]
+    assert named(found) == ["vase", "lamp", "ämber"]
     assert load_summary(tmp_path).dropped["erased_user"] == 4
 
 
@@ -162,7 +174,9 @@ def test_naming_users_and_items_anew_keeps_the_numbers(tmp_path: Path) -> None:
     build(tmp_path / "a")
     build(tmp_path / "b")
     a, b = load_interactions(tmp_path / "a"), load_interactions(tmp_path / "b")
-    assert sorted(zip(a.user, a.item, a.at, strict=True)) == sorted(zip(1 - b.user, 2 - b.item, b.at, strict=True))
+    ours, theirs = (sorted(ids, key=id_hash) for ids in (("lamp", "vase", "ämber"), "321"))
+    places = np.array([ours.index({"3": "lamp", "2": "vase", "1": "ämber"}[name]) for name in theirs])
+    assert sorted(zip(a.user, a.item, a.at, strict=True)) == sorted(zip(1 - b.user, places[b.item], b.at, strict=True))
 
 
 @pytest.mark.parametrize(
