@@ -147,24 +147,26 @@ def prepare(shelf: Shelf, model: Model, shopper: Shopper, request: PageRequest) 
     table = shelf.table
     user = UserView(shopper.state, request.as_of, user_lists(shopper.state, table.row_of, LISTS))
     history = history_of(user, shelf.index_of_row)
+    own = () if request.context_row is None else (request.context_row,)
     rules = eligibility(
         table,
         shelf.rows,
         user,
-        excluded=request.excluded_rows,
+        excluded=request.excluded_rows.union(own),
         category=request.category,
         bought_window_days=model.bought_window_days,
         preferences=shopper.preferences,
     )
     seeds = history.indexes[:MAX_SEEDS]
     weights = history.weights[:MAX_SEEDS] * SEED_DECAY ** np.arange(len(seeds))
+    context = -1
     if request.context_row is not None and request.context_row < len(shelf.index_of_row):
-        context = shelf.index_of_row[request.context_row]
+        context = int(shelf.index_of_row[request.context_row])
         if context >= 0:
             others = seeds != context
             seeds = np.concatenate([[context], seeds[others]]).astype(np.int32)
             weights = np.concatenate([[CONTEXT_WEIGHT], weights[others]])
-    query = Query(user, history, seeds, weights, {}, shelf.trends, user.as_of, rules.allowed)
+    query = Query(user, history, seeds, weights, {}, shelf.trends, user.as_of, rules.allowed, context)
     return Prepared(user, query, rules, request.as_of)
 
 

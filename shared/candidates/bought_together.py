@@ -22,5 +22,6 @@ class BoughtTogetherSource:
     def retrieve(self, query: Query, limit: int) -> Ranked:
         """Only seeds that were carted or bought, or are the page's own item, take part."""
         strength = dict(zip(query.history.indexes.tolist(), query.history.weights.tolist(), strict=True))
-        taken = [strength.get(seed, np.inf) >= ACTION_WEIGHT[EventType.CART] for seed in query.seeds.tolist()]
+        enough = ACTION_WEIGHT[EventType.CART]
+        taken = [seed == query.context or strength[seed] >= enough for seed in query.seeds.tolist()]
         return score_neighbours(query, ListKind.BOUGHT_TOGETHER, query.seed_weights * np.array(taken), limit)

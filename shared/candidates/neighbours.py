@@ -11,11 +11,11 @@ from shared.candidates.query import ListKind, Query, Ranked
 def score_neighbours(query: Query, kind: ListKind, weights: NDArray[np.float64], limit: int) -> Ranked:
     """Sum of weight * score over the lists of the seeds (float64[m] weights, 0 leaves a seed out).
 
-    Seeds themselves are left out; `via` is the seed that adds most.
+    Seeds themselves are left out; `via` is the seed that adds most. Lists that could not be read add nothing.
     """
-    block = query.neighbours[kind]
+    block = query.neighbours.get(kind)
     used = np.flatnonzero(weights > 0)
-    if not len(used):
+    if block is None or not len(used):
         return Ranked.none()
     indexes = block.indexes[used].ravel()
     parts = (block.scores[used] * weights[used, None]).ravel()

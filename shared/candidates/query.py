@@ -67,6 +67,8 @@ class Query:
     as_of: int
     eligible: NDArray[np.bool_]
     """bool[n_items]: may be shown to this user now."""
+    context: int = -1
+    """Index of the page's own item; -1 where a page has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,13 @@ class Ranked:
 
     @classmethod
     def top(cls, indexes: Indexes, scores: NDArray[np.floating], limit: int, via: Indexes | None = None) -> Ranked:
-        """The `limit` best by score, ties by index."""
+        """The `limit` best by score, ties by index; a score that float32 cannot tell from 0 is no recommendation."""
         if len(indexes) > limit:
             kept = scores >= np.partition(scores, -limit)[-limit]
             indexes, scores = indexes[kept], scores[kept]
             via = None if via is None else via[kept]
         order = np.lexsort((indexes, -scores))[:limit]
+        order = order[scores[order].astype(np.float32) > 0]
         indexes = indexes[order].astype(np.int32)
         chosen = np.full(len(indexes), -1, np.int32) if via is None else via[order].astype(np.int32)
         return cls(indexes, scores[order].astype(np.float32), chosen)
@@ -109,9 +112,12 @@ class CandidateSource(Protocol):
 
 
 def history_of(user: UserView, index_of_row: NDArray[np.int32]) -> History:
-    """The user's distinct items that the release knows; `index_of_row` maps table rows to its index (-1: unknown)."""
+    """The user's distinct items that the release knows; `index_of_row` maps table rows to its index.
+
+    -1 there is an item the release does not know; rows beyond it are items younger than the shelf.
+    """
     actions = user.actions
-    known = actions.rows >= 0
+    known = (actions.rows >= 0) & (actions.rows < len(index_of_row))
     indexes = np.full(len(actions.rows), -1, np.int32)
     indexes[known] = index_of_row[actions.rows[known]]
     kept = indexes >= 0
