@@ -34,6 +34,7 @@ def _http_function() -> Callable[[func.HttpRequest], Awaitable[func.HttpResponse
 
 for _route in iter_route_contexts(api.routes):
     assert _route.path is not None, "every route of the API has an address"
+    assert _route.name is not None, "and a name"
     app.function_name(_route.name)(
         app.route(
             route=_route.path.lstrip("/"),
