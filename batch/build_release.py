@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from batch.catalog_snapshot import fold_catalog, load_item_ids
-from batch.published_lists import digest_of_lists, load_summary
+from batch.published_lists import RELEASE_FOLDER, digest_of_lists, load_summary
 from batch.tracking import Tracking, run_of_night
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
@@ -36,8 +36,6 @@ from shared.ranking.scorer import OnnxScorer
 from shared.releases.bundle import encode_files, load_bundle, write_bundle
 from shared.releases.manifest import ReleaseManifest, checksum, folder_of
 from shared.settings import Settings
-
-RELEASE_FOLDER: Final = "nightly/release"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +113,6 @@ def build_release(data: Path, live: LiveSource, *, created_at: int) -> ReleaseMa
     size = sum(len(body) for body in files.values())
     print(f"  release {release_id}: {len(entries):,} items, {night.users:,} users, {size / 1e6:.1f} MB")
     return manifest
-
-
-def built_release(data: Path) -> str:
-    """The id that the stage wrote last; raises ConfigurationError when it has not run."""
-    path = data / RELEASE_FOLDER / "release_id.txt"
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError as error:
-        raise ConfigurationError(
-            f"{path} is not there; run python -m batch.build_release --data {data} first"
-        ) from error
 
 
 def serving_sources(lake: LakeManifest, live: LiveSource) -> tuple[EventSource, ...]:

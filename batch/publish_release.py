@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from batch.activation import Change, activate
-from batch.build_release import built_release
-from batch.published_lists import item_lists, user_records
+from batch.published_lists import built_release, item_lists, user_records
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.keys import user_key
 from shared.adapters.redis_connection import connect

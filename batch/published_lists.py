@@ -19,6 +19,7 @@ from shared.errors import ConfigurationError
 from shared.releases.lists import NeighbourList, NightlyRecord
 
 CANDIDATES_FOLDER: Final = "nightly/candidates"
+RELEASE_FOLDER: Final = "nightly/release"
 _ROWS_AT_ONCE: Final = 5000
 _DIGEST_BYTES: Final = 16
 
@@ -38,6 +39,17 @@ def load_summary(data: Path) -> CandidatesSummary:
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"{path} is not there; run python -m batch.build_candidates --data {data} first"
+        ) from error
+
+
+def built_release(data: Path) -> str:
+    """The id that the stage wrote last; raises ConfigurationError when it has not run."""
+    path = data / RELEASE_FOLDER / "release_id.txt"
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"{path} is not there; run python -m batch.build_release --data {data} first"
         ) from error
 
 

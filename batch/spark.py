@@ -79,6 +79,13 @@ def spark_session(data: Path, master: str = DEFAULT_MASTER) -> SparkSession:
     return builder.getOrCreate()
 
 
+def stop_session() -> None:
+    """Stop this process's session, if there is one; the next call of `spark_session` starts another."""
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        active.stop()
+
+
 def parallelism(spark: SparkSession) -> int:
     """How many tasks a stage should have: two for each core, so that a slow one does not hold up the rest."""
     return 2 * int(spark.sparkContext.defaultParallelism)
