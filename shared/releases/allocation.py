@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from hashlib import blake2b
 
 from shared.errors import ConfigurationError
@@ -14,8 +15,8 @@ def allocated_release(allocation: Allocation, user_id: str) -> str:
     Raises ConfigurationError for an allocation without weight.
     """
     total = sum(weight for _, weight in allocation.releases)
-    if total <= 0 or any(weight < 0 for _, weight in allocation.releases):
-        raise ConfigurationError("an allocation needs weights of at least 0 that sum to more than 0")
+    if not 0 < total < math.inf or any(weight < 0 for _, weight in allocation.releases):
+        raise ConfigurationError("an allocation needs weights of at least 0 that sum to a finite number above 0")
     digest = blake2b(f"{allocation.salt}\x00{user_id}".encode(), digest_size=8).digest()
     point = int.from_bytes(digest, "little") / 2**64 * total
     for release_id, weight in allocation.releases:

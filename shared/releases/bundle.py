@@ -50,7 +50,9 @@ def encode_files(entries: tuple[CatalogEntry, ...], factors: NDArray[np.float32]
 
 
 def write_bundle(blobs: BlobStore, manifest: ReleaseManifest, files: dict[str, bytes]) -> None:
-    """Put the files in place, the manifest last."""
+    """Put the files in place, the manifest last; raises ReleaseUnavailable unless they are just those it names."""
+    if files.keys() != manifest.files.keys():
+        raise ReleaseUnavailable(f"{sorted(files)} are not the files that the manifest of {manifest.release_id} names")
     for name, data in files.items():
         if manifest.files[name] != checksum(data):
             raise ReleaseUnavailable(f"{name} is not the file that the manifest of {manifest.release_id} names")
@@ -64,6 +66,8 @@ def load_bundle(blobs: BlobStore, release_id: str) -> Bundle:
     encoded = msgspec.msgpack.decode(read_file(blobs, manifest, CATALOG), type=list[bytes])
     factors = np.load(io.BytesIO(read_file(blobs, manifest, FACTORS)), allow_pickle=False)
     entries = tuple(decode_entry(data) for data in encoded)
-    if len(entries) != len(factors):
-        raise ReleaseUnavailable(f"release {release_id} has {len(entries)} items but {len(factors)} factors")
+    if not len(entries) == len(factors) == manifest.items_count:
+        raise ReleaseUnavailable(
+            f"release {release_id} has {len(entries)} items and {len(factors)} factors, not {manifest.items_count}"
+        )
     return Bundle(manifest, entries, factors, read_file(blobs, manifest, RANKER))

@@ -42,9 +42,10 @@ class NightlyRecord:
 
 def decode_record(release_id: str, data: bytes) -> NightlyRecord:
     """The inverse of `NightlyRecord.encode`; raises CorruptRecord."""
-    body = _opened(release_id, data)
+    body = _opened(release_id, data, _RECORD.size)
     newest_at, actions_count, length, width = _RECORD.unpack_from(body)
     position = _RECORD.size
+    _check_size(body, position + 8 * length + 2 * width)
     indexes = np.frombuffer(body, "<i4", length, position)
     scores = np.frombuffer(body, "<f4", length, position + 4 * length)
     vector = np.frombuffer(body, "<f2", width, position + 8 * length).astype(np.float32)
@@ -66,8 +67,9 @@ class NeighbourList:
 
 def decode_list(release_id: str, data: bytes) -> NeighbourList:
     """The inverse of `NeighbourList.encode`; raises CorruptRecord."""
-    body = _opened(release_id, data)
+    body = _opened(release_id, data, _LIST.size)
     length, columns = _LIST.unpack_from(body)
+    _check_size(body, _LIST.size + 4 * length * (1 + columns))
     indexes = np.frombuffer(body, "<i4", length, _LIST.size)
     values = np.frombuffer(body, "<f4", length * columns, _LIST.size + 4 * length)
     return NeighbourList(indexes, values.reshape(columns, length))
@@ -82,7 +84,12 @@ def _sealed(release_id: str, body: bytes) -> bytes:
     return _HEADER.pack(release_tag(release_id), zlib.crc32(body)) + body
 
 
-def _opened(release_id: str, data: bytes) -> bytes:
+def _check_size(body: bytes, size: int) -> None:
+    if len(body) != size:
+        raise CorruptRecord(f"a list of {len(body)} bytes where its lengths make {size}: one of another kind")
+
+
+def _opened(release_id: str, data: bytes, shortest: int) -> bytes:
     if len(data) < _HEADER.size:
         raise CorruptRecord(f"a list of {len(data)} bytes is too short to be one")
     tag, checksum = _HEADER.unpack_from(data)
@@ -91,4 +98,6 @@ def _opened(release_id: str, data: bytes) -> bytes:
         raise CorruptRecord(f"a list under the keys of release {release_id} belongs to another release")
     if zlib.crc32(body) != checksum:
         raise CorruptRecord(f"a list of release {release_id} fails its checksum")
+    if len(body) < shortest:
+        raise CorruptRecord(f"a list of {len(body)} bytes is too short to be of the kind asked for")
     return body
