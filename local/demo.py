@@ -68,8 +68,8 @@ def make_ready(
     return release
 
 
-def tell(data: Path, release: ReleaseManifest, server: ServerProcess, claims: Claims) -> None:
-    """The story and the evaluation; an answer that should not be is a claim that fails."""
+def tell(data: Path, release: ReleaseManifest, server: ServerProcess, claims: Claims) -> Customer:
+    """The story and the evaluation, and whom they were about; an answer that should not be is a claim that fails."""
     console = claims.console
     found = customers(data)
     heroine = choose_customer(found)
@@ -84,7 +84,7 @@ def tell(data: Path, release: ReleaseManifest, server: ServerProcess, claims: Cl
     evaluation_table.show(report, console)
     evaluation_table.check(report, claims, repeats_matter=release.bought_window_days == 0)
     console.print()
-    _addresses(console, server.address, data, heroine)
+    return heroine
 
 
 def recompute(data: Path, servers: EmbeddedServers, claims: Claims) -> None:
@@ -107,15 +107,15 @@ def _sample(found: Sequence[Customer]) -> list[str]:
 
 
 def _addresses(console: Console, address: str, data: Path, heroine: Customer) -> None:
-    console.rule("[bold]Where to look", align="left")
+    console.print()
+    console.rule("[bold]The shop stays open until Ctrl-C", align="left")
     for name, value in {
         "all endpoints": f"{address}/docs",
         "her page": f"{address}/recommend/{heroine.user_id}",
-        "one number a line": f"{address}/metrics",
+        "metrics": f"{address}/metrics",
         "experiments": f"make mlflow MLFLOW_STORE=sqlite:///{data}/mlflow.db",
     }.items():
         console.print(f"  {name:18} {value}")
-    console.print()
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
@@ -131,10 +131,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         with InstanceLock(data):
             release = make_ready(data, source, servers, console, fresh=arguments.fresh)
         with server_process(data, port, local_environment(data, servers)) as server:
-            tell(data, release, server, claims)
+            heroine = tell(data, release, server, claims)
             if not arguments.once:
                 verdict = claims.summarise()
-                console.print(f"\nThe shop stays open on {server.address}; Ctrl-C closes it.")
+                _addresses(console, server.address, data, heroine)
                 _stay(server)
                 return verdict
             ended = server.stop()

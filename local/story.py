@@ -29,6 +29,9 @@ PAGE: Final = 20
 DEEP: Final = 100
 CLICKS: Final = 3
 SEEN_WITHIN_S: Final = 1.0
+BYSTANDER_MAY_LOSE: Final = 3
+"""Places of exploration on two pages, and one item that time or the clicks on it moved."""
+
 POPULAR_POOL: Final = 40
 MOST_PROBES: Final = 12
 MEASURED_PAGES: Final = 200
@@ -50,7 +53,10 @@ class Story:
         stranger = Shopper(self.api, f"guest-{uuid.uuid4().hex[:12]}")
         touched = self.introduce(shopper, heroine)
         page = self.her_list(shopper)
+        bystander = Shopper(self.api, next(user for user in others if user != heroine.user_id))
+        unmoved = self.look(bystander)
         clicked = self.three_clicks(shopper, page, touched)
+        self.bystander_keeps(unmoved, self.look(bystander))
         self.a_stranger(stranger, page)
         self.around_an_item(clicked)
         self.how_long(others)
@@ -135,6 +141,15 @@ class Story:
             "neighbours of what she clicked rose",
             bool(higher) and came > gone,
             f"{len(higher)} of {len(neighbours)} stand higher; their rank mass went from {gone:.2f} to {came:.2f}",
+        )
+
+    def bystander_keeps(self, before: Page, after: Page) -> None:
+        """Claim that it was the clicks: a customer who did not click keeps her page, but for what is random or ages."""
+        kept = len(set(before.ids) & set(after.ids))
+        self.claims.check(
+            "a customer who did not click keeps her page",
+            kept >= len(before.ids) - BYSTANDER_MAY_LOSE,
+            f"{kept} of {len(before.ids)} items stayed",
         )
 
     def a_stranger(self, stranger: Shopper, other: Page) -> None:
