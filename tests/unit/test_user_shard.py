@@ -69,6 +69,15 @@ def test_the_rings_day_ends_to_the_millisecond() -> None:
         assert ring.accepts(7, NOW + later) is accepted
 
 
+def test_a_brokers_clock_that_steps_back_hides_no_id_that_is_a_day_old() -> None:
+    ring = AcceptedIds()
+    for event_hash, at in ((7, NOW + 2 * HOUR_MS), (8, NOW), (9, NOW + 1)):
+        assert ring.accepts(event_hash, at)
+    assert ring.accepts(8, NOW + RING_SPAN_MS + 1)
+    assert list(ring.known.items()) == [(7, NOW + 2 * HOUR_MS), (9, NOW + 1), (8, NOW + RING_SPAN_MS + 1)]
+    assert not ring.accepts(9, NOW + RING_SPAN_MS + 1)
+
+
 @MODEST
 @given(histories(), st.lists(st.integers(0, 24)), st.sets(st.integers(0, 60)))
 def test_cutting_the_log_elsewhere_changes_nothing(history: list[Sent], again: list[int], cuts: set[int]) -> None:
