@@ -46,18 +46,10 @@ class TooFewCandidates(RecommndrError):
 def echo_server() -> Iterator[str]:
     """A minimal FastAPI app under the same server and the same options; yields its address."""
     with contextlib.closing(listening_socket(DEFAULT_HOST, 0)) as listener:
-        port = listener.getsockname()[1]
-        options = ["--fd", str(listener.fileno()), "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
-        command_line = [
-            sys.executable,
-            "-m",
-            "uvicorn",
-            "tests.benchmarks.echo:app",
-            *options,
-            "--log-level",
-            "warning",
-        ]
-        process = subprocess.Popen(command_line, pass_fds=[listener.fileno()])
+        port = listener.getsockname()[1]  # free again in a moment: uvicorn binds it itself, as a TCP socket
+    options = ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+    echo = [sys.executable, "-m", "uvicorn", "tests.benchmarks.echo:app", *options, "--log-level", "warning"]
+    process = subprocess.Popen(echo)
     try:
         address = f"http://{DEFAULT_HOST}:{port}"
         _wait_until_it_answers(address)
