@@ -82,6 +82,16 @@ def test_a_user_is_never_read_before_her_newest_event() -> None:
     assert user.session_age_ms == 0
 
 
+@pytest.mark.parametrize(("gap_ms", "length"), [(30 * MINUTE_MS, 3), (30 * MINUTE_MS + 1, 2)])
+def test_a_session_bears_a_silence_of_30_minutes_and_no_longer(gap_ms: int, length: int) -> None:
+    times = (NOW - 30 * MINUTE_MS - 5 - gap_ms, NOW - 30 * MINUTE_MS - 5, NOW - 30 * MINUTE_MS)
+    shopper = shopper_of(*(sent("view", at=at, item=item) for at, item in zip(times, ITEMS, strict=False)))
+    user = view_of(shopper, shop(), NOW)
+    assert user.session_length == length
+    assert user.session_age_ms == NOW - times[-length]
+    assert view_of(shopper, shop(), NOW + 1).session_length == 0
+
+
 def test_a_stranger_has_no_actions_no_session_and_no_taste() -> None:
     pair = pair_of([], shop(), NOW)
     assert len(pair.user.actions.rows) == 0
