@@ -262,3 +262,14 @@ def _entry(update: dict[str, Any]) -> CatalogEntry:
 def rank_mass(order: Sequence[int], wanted: set[int]) -> float:
     """Sum of 1 / rank over the wanted items of a list."""
     return sum(1 / rank for rank, index in enumerate(order, start=1) if index in wanted)
+
+
+def problem_of(answer: Any, status: int) -> dict[str, Any]:
+    """The one error shape."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert len(problem["detail"]) > 15
+    return problem
