@@ -92,7 +92,6 @@ class EmbeddedServer:
     """One Valkey process with its own folder, on a Unix socket; `port` adds a loopback TCP port."""
 
     def __init__(self, folder: Path, options: tuple[str, ...], *, port: int = 0) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder.resolve()
         self._options = options
         self._port = port
@@ -119,6 +118,7 @@ class EmbeddedServer:
         InfrastructureFault
             It does not answer in time.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "start.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self._answers():
