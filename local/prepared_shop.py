@@ -25,7 +25,8 @@ from shared.features.vector import SCHEMA
 from shared.releases.manifest import ReleaseManifest, read_manifest
 
 RECORD_NAME: Final = "prepared.json"
-MADE_ANEW: Final = ("lake", "nightly", "releases", "log", "state", "spark", RECORD_NAME)
+SERVER_FOLDERS: Final = ("log", "state")
+MADE_ANEW: Final = ("lake", "nightly", "releases", "spark", *SERVER_FOLDERS, RECORD_NAME)
 """What a fresh start removes; MLflow's runs stay."""
 
 
@@ -98,6 +99,8 @@ def clear(data: Path, *, forced: bool) -> None:
         path = data / name
         if path.is_dir():
             shutil.rmtree(path)
+            if name in SERVER_FOLDERS:
+                path.mkdir()  # a server that is about to start expects its folder
         else:
             path.unlink(missing_ok=True)
 

@@ -166,8 +166,10 @@ class TestPreparedFolder:
         for name in ("lake", "state", "mlartifacts"):
             (tmp_path / name).mkdir()
         (tmp_path / "notes.txt").write_text("mine")
+        (tmp_path / "state" / "server.log").write_text("old")
         clear(tmp_path, forced=False)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["mlartifacts", "notes.txt"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["mlartifacts", "notes.txt", "state"]
+        assert not list((tmp_path / "state").iterdir())
 
     def test_a_shop_of_somebody_else_is_removed_on_demand_only(self, tmp_path: Path) -> None:
         (tmp_path / "lake").mkdir()
