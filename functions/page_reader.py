@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from redis import Redis
@@ -17,6 +20,9 @@ from shared.adapters.redis_state import state_errors
 from shared.candidates.query import ListKind, Neighbours
 from shared.features.shard import UserShard
 from shared.releases.lists import NeighbourList, NightlyRecord, decode_list, decode_record
+
+MOST_HELD_LISTS: Final = 30_000
+"""About 1 kB each."""
 
 Lists = Mapping[tuple[ListKind, int], NeighbourList]
 
@@ -39,12 +45,14 @@ NOBODY = ShopperRead({}, None)
 
 
 class PageReader:
-    """Two pipelined trips, each one answer to wait for."""
+    """At most two pipelined trips a page, each one answer to wait for."""
 
     def __init__(self, client: Redis, shards: RedisShardReader, user_secret: str) -> None:
         self._client = client
         self._shards = shards
         self._secret = user_secret
+        self._held: dict[tuple[str, ListKind, int], NeighbourList] = {}
+        self._holding = threading.Lock()
 
     def shopper(self, user_id: str, release: LoadedRelease) -> ShopperRead:
         """Raises StateUnavailable, or CorruptRecord when what is stored cannot be read."""
@@ -60,16 +68,34 @@ class PageReader:
         return ShopperRead(shards, None if record is None else decode_record(release.release_id, record))
 
     def lists(self, release_id: str, kinds: Sequence[ListKind], indexes: Sequence[int]) -> Lists:
-        """The neighbour lists there are. Raises StateUnavailable, or CorruptRecord for one of another release."""
-        wanted = [(kind, index) for kind in kinds for index in indexes]
-        if not wanted:
-            return {}
-        commands = [item_list_command(release_id, kind, index) for kind, index in wanted]
-        with state_errors():
-            answers = send_pipelined(self._client, commands)
-        return {
-            key: decode_list(release_id, data) for key, data in zip(wanted, answers, strict=True) if data is not None
-        }
+        """The neighbour lists there are; those read before come from memory, for a release's lists never change.
+
+        Raises StateUnavailable, or CorruptRecord for a list of another release.
+        """
+        found: dict[tuple[ListKind, int], NeighbourList] = {}
+        wanted: list[tuple[ListKind, int]] = []
+        for key in itertools.product(kinds, indexes):
+            held = self._held.get((release_id, *key))
+            if held is None:
+                wanted.append(key)
+            else:
+                found[key] = held
+        if wanted:
+            commands = [item_list_command(release_id, kind, index) for kind, index in wanted]
+            with state_errors():
+                answers = send_pipelined(self._client, commands)
+            read = {key: decode_list(release_id, data) for key, data in zip(wanted, answers, strict=True) if data}
+            self._hold(release_id, read)
+            found |= read
+        return found
+
+    def _hold(self, release_id: str, read: Lists) -> None:
+        """Keep what was read; beyond the limit, what was kept first goes first."""
+        with self._holding:
+            for (kind, index), one in read.items():
+                self._held[release_id, kind, index] = one
+            while len(self._held) > MOST_HELD_LISTS:
+                del self._held[next(iter(self._held))]
 
 
 def neighbours_of(lists: Lists, kind: ListKind, seeds: Sequence[int]) -> Neighbours:

@@ -38,26 +38,29 @@ class ShownItem:
 
 def show(stock: Stock, page: Page) -> list[ShownItem]:
     """The page's items, best first."""
-    return [_shown(stock, page, place, int(position)) for place, position in enumerate(page.positions)]
+    retrieval = page.candidates.retrieval
+    ranks = retrieval.ranks[page.positions]
+    said = zip(ranks.tolist(), retrieval.scores[page.positions].tolist(), strict=True)
+    scores, propensities = page.scores[page.positions].tolist(), page.propensities.tolist()
+    shown = []
+    for place, (index, (rank_row, score_row)) in enumerate(zip(page.indexes.tolist(), said, strict=True)):
+        product = product_at(stock, index)
+        sources = {
+            source: SourceSays(rank, score)
+            for source, rank, score in zip(_SOURCES, rank_row, score_row, strict=True)
+            if rank > 0
+        }
+        why = EXPLORED
+        if place != page.explored_slot:
+            why = _reason(stock, ranks[place], page.candidates.via[page.positions[place]], product)
+        shown.append(ShownItem(product, place + 1, scores[place], sources, why, propensities[place]))
+    return shown
 
 
 def product_at(stock: Stock, index: int) -> Product:
     """The product behind a release's index."""
     shelf = stock.shelf
     return shelf.table.products[int(shelf.rows[index])]
-
-
-def _shown(stock: Stock, page: Page, place: int, position: int) -> ShownItem:
-    candidates = page.candidates
-    product = product_at(stock, int(candidates.indexes[position]))
-    ranks, scores = candidates.retrieval.ranks[position], candidates.retrieval.scores[position]
-    why = EXPLORED if place == page.explored_slot else _reason(stock, ranks, candidates.via[position], product)
-    said = {
-        source: SourceSays(int(rank), float(score))
-        for source, rank, score in zip(_SOURCES, ranks.tolist(), scores.tolist(), strict=True)
-        if rank > 0
-    }
-    return ShownItem(product, place + 1, float(page.scores[position]), said, why, float(page.propensities[place]))
 
 
 def _reason(stock: Stock, ranks: NDArray[np.int16], via: NDArray[np.int32], product: Product) -> str:
