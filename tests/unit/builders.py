@@ -20,9 +20,9 @@ from shared.features.views import UserView, user_lists
 
 NOW = 1_700_000_000_000
 """Tuesday 2023-11-14 22:13:20 UTC."""
-MODEST = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MODEST = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For properties over whole histories."""
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For properties of one cheap function."""
 
 
