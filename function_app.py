@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -15,13 +16,25 @@ from fastapi.routing import iter_route_contexts
 from functions import bootstrap
 from functions.api.app import create_app
 from functions.asgi_forwarding import forward
+from shared.errors import ConfigurationError
 from shared.settings import Settings
 
 SEAL_SCHEDULE = "0 * * * * *"
 EVENT_HUB_SETTING = "EVENT_HUB"
 """Prefix of the app settings that say where the event hub is; by identity, EVENT_HUB__fullyQualifiedNamespace."""
 
-api = create_app(bootstrap.services, bootstrap.close, Settings.from_environment(os.environ).cors_origins)
+
+def _cors_origins() -> tuple[str, ...]:
+    """The setting. Settings that make no sense unload no function: the first request says what is wrong with them."""
+    try:
+        return Settings.from_environment(os.environ).cors_origins
+    except ConfigurationError as error:
+        logging.getLogger(__name__).critical("%s", error)
+        return ()
+
+
+CORS_ORIGINS = _cors_origins()
+api = create_app(bootstrap.services, bootstrap.close, CORS_ORIGINS)
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
 
@@ -38,7 +51,7 @@ for _route in iter_route_contexts(api.routes):
     app.function_name(_route.name)(
         app.route(
             route=_route.path.lstrip("/"),
-            methods=sorted((_route.methods or set()) - {"HEAD"}),
+            methods=sorted((_route.methods or set()) - {"HEAD"} | ({"OPTIONS"} if CORS_ORIGINS else set())),
             auth_level=func.AuthLevel.ANONYMOUS,
             trigger_arg_name="req",
         )(_http_function())

@@ -38,10 +38,11 @@ class Background:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._take_step()
+            self.take_step()
             self._stop.wait(self._pause_s)
 
-    def _take_step(self) -> None:
+    def take_step(self) -> None:
+        """One step in the caller's thread; a fault is logged as it would be in the background."""
         try:
             self._step()
         except InfrastructureFault as error:

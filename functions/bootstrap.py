@@ -35,15 +35,13 @@ from shared.adapters.redis_log import RedisEventLog
 from shared.adapters.redis_releases import RedisReleaseStore
 from shared.adapters.redis_shards import RedisShardReader
 from shared.adapters.redis_state import RedisStateStore
-from shared.errors import BrokerUnavailable, InfrastructureFault, StateUnavailable
+from shared.errors import BrokerUnavailable, StateUnavailable
 from shared.events import EventSource
 from shared.features.definitions import STATE_VERSION
 from shared.ingest.processor import EventProcessor
 from shared.ingest.state_versions import CURRENT_VERSION
 from shared.ports import BlobStore
 from shared.settings import Settings
-
-log = logging.getLogger(__name__)
 
 FOLD_TIMEOUT_MS = 5000
 """The fold and the timers may wait longer for Redis than a page may."""
@@ -83,11 +81,8 @@ class Services:
 
     def start(self) -> None:
         """Load what is published, as far as it can be had now, and keep up with it from then on."""
-        try:
-            self.refresh()
-        except InfrastructureFault as error:
-            log.warning("starting without a release: %s", error)
         for each in self.background:
+            each.take_step()
             each.start()
 
     def close(self) -> None:

@@ -50,11 +50,11 @@ def create_app(
     for module in (recommend, related, items, profiles, events, health):
         app.include_router(module.router)
     problems.install(app)
+    app.add_middleware(RequestBoundary, worker=worker)
     if cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["GET", "POST"], allow_headers=["*"]
         )
-    app.add_middleware(RequestBoundary, worker=worker)
     return app
 
 

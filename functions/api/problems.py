@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from functions.event_intake import MalformedBatch
 from shared.errors import (
     BrokerUnavailable,
+    ConfigurationError,
     InfrastructureFault,
     InvalidEvent,
     InvalidIdentifier,
@@ -34,6 +35,7 @@ RAISED: Final[Sequence[tuple[type[Exception], int, str]]] = (
     (InvalidIdentifier, 422, "invalid_identifier"),
     (InvalidEvent, 422, "invalid_events"),
     (MalformedBatch, 400, "malformed_json"),
+    (ConfigurationError, 500, "misconfigured"),
     (ReleaseUnavailable, 503, "no_release"),
     (StateUnavailable, 503, "state_unavailable"),
     (BrokerUnavailable, 503, "broker_log_unavailable"),

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from redis import Redis
 
+from functions.api.app import create_app
+from functions.bootstrap import Services
 from local.embedded import EmbeddedServers
+from shared.errors import ConfigurationError
 from tests.integration.api_shop import (
     ApiShop,
     behaviour,
@@ -181,3 +185,20 @@ def test_before_the_first_release_the_answer_says_what_to_do(servers: EmbeddedSe
         assert not checks["release"]
         assert checks["broker_log"]
         assert checks["feature_state"]
+
+
+def test_settings_that_make_no_sense_are_told_and_another_origin_may_be_allowed(shop: ApiShop) -> None:
+    def broken() -> Services:
+        raise ConfigurationError("PARTITION_COUNT must be a whole number from 1 to 1024")
+
+    with_broken_settings = TestClient(create_app(broken, lambda: None), raise_server_exceptions=False)
+    assert "PARTITION_COUNT" in problem_of(with_broken_settings.get("/popular"), 500)["detail"]
+    assert with_broken_settings.get("/health/live").status_code == 200
+
+    origin = {"Origin": "https://shop.example"}
+    open_to_shop = TestClient(create_app(lambda: shop.services, lambda: None, ("https://shop.example",)))
+    assert open_to_shop.get("/popular", headers=origin).headers["access-control-allow-origin"] == "https://shop.example"
+    refused = open_to_shop.post("/events", content=b"[" + b" " * 2_000_000, headers=origin)
+    assert refused.status_code == 413
+    assert refused.headers["access-control-allow-origin"] == "https://shop.example"
+    assert "access-control-allow-origin" not in shop.client.get("/popular", headers=origin).headers
