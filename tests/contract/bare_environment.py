@@ -27,7 +27,7 @@ UNREACHABLE = re.compile(
 
 
 class NoPackageIndex(Exception):
-    """No package index can be reached, so that no environment can be made; the message is the installer's."""
+    """No package index can be reached, so that no environment can be made; the message is the installer's line."""
 
 
 def bare_environment() -> Path:
@@ -74,7 +74,8 @@ def _create(folder: Path, python: Path, packages: list[str]) -> None:
         told = _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages])
     if told is not None:
         shutil.rmtree(folder, ignore_errors=True)
-        raise (NoPackageIndex if UNREACHABLE.search(told) else RuntimeError)(told[-2000:])
+        unreachable = next((line for line in told.splitlines() if UNREACHABLE.search(line)), None)
+        raise RuntimeError(told[-2000:]) if unreachable is None else NoPackageIndex(unreachable[:300])
 
 
 def _run(command: list[str]) -> str | None:

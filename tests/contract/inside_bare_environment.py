@@ -98,6 +98,7 @@ HTTP_CASES = [
     case("popular", "/popular?limit=3"),
     case("popular", "/popular?limit=101", 422),
     case("user_profile", "/user_profile/crowd-1"),
+    case("user_profile", "/user_profile/z%C3%BCrich%20%2B%25'@"),
     case("user_profile", "/user_profile/" + "x" * 129, 422),
     Case("post_events: one good, one bad", posted(view("poster-1"), {"event_id": "no type"}), 202),
     Case("post_events: none good", posted({"event_id": "no type"}), 422),
