@@ -151,6 +151,7 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(folder: Path) -> No
     with pytest.raises(ConfigurationError, match="ended at once"):
         server.start()
     damaged = EmbeddedServer(folder / "log", LOG_OPTIONS)
+    (folder / "log").mkdir()
     (folder / "log" / "appendonlydir").write_text("not a folder")
     with pytest.raises(ConfigurationError, match=r"server\.log"):
         damaged.start()
