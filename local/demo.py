@@ -115,7 +115,7 @@ def _addresses(console: Console, address: str, data: Path, heroine: Customer) ->
         "metrics": f"{address}/metrics",
         "experiments": f"make mlflow MLFLOW_STORE=sqlite:///{data}/mlflow.db",
     }.items():
-        console.print(f"  {name:18} {value}")
+        console.print(f"  {name:18} {value}", soft_wrap=True)
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
