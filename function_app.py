@@ -20,6 +20,7 @@ from shared.errors import ConfigurationError
 from shared.settings import Settings
 
 SEAL_SCHEDULE = "0 * * * * *"
+LONGEST_FLUSH_S = 8.0
 EVENT_HUB_SETTING = "EVENT_HUB"
 """Prefix of the app settings that say where the event hub is; by identity, EVENT_HUB__fullyQualifiedNamespace."""
 
@@ -86,7 +87,10 @@ def _flush_on_sigterm() -> None:
     before = signal.getsignal(signal.SIGTERM)
 
     def on_sigterm(number: int, frame: FrameType | None) -> None:
-        bootstrap.close()
+        # In a thread of its own: what this one was doing may hold a lock that closing needs.
+        closing = threading.Thread(target=bootstrap.close, daemon=True)
+        closing.start()
+        closing.join(LONGEST_FLUSH_S)
         if callable(before):
             before(number, frame)
         else:

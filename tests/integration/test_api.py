@@ -313,3 +313,19 @@ def test_sampling_writes_the_share_that_was_set(servers: EmbeddedServers, tmp_pa
             half.page("pia", limit=1)
         half.services.exposures.flush()
         assert 10 < len(list(read_exposures(half.blobs))) < 50
+
+
+def test_exploration_gives_one_place_to_an_arrival_and_tells_its_probability(
+    servers: EmbeddedServers, tmp_path: Path
+) -> None:
+    with open_shop(servers.state_url, servers.log_url, tmp_path, EXPLORATION="1") as bold:
+        bold.click("quinn", 100)
+        page = bold.page("quinn", explain="true", limit=10)
+        explored = [item for item in page["items"] if item["explanation"]["propensity"] < 1]
+        assert len(explored) == 1
+        assert explored[0]["rank"] > 5
+        assert explored[0]["reason"].startswith("new:")
+        assert "arrivals" in explored[0]["sources"]
+        bold.services.exposures.flush()
+        recorded = next(iter(read_exposures(bold.blobs)))
+        assert recorded["propensities"] == [item["explanation"]["propensity"] for item in page["items"]]
