@@ -19,25 +19,29 @@ from batch.models.cooccurrence import cooccurrence_lists
 from batch.models.similar_items import similar_items
 from batch.periods import SPANS, Span
 from batch.retrieval_span import RetrievalSpan, load_span
-from batch.spark import add_master_argument, parallelism, spark_session, write_parts
+from batch.spark import add_master_argument, parallelism, spark_session, task_progress, write_parts
 from shared.adapters.stage_folder import replace_folder
 from shared.candidates.query import ListKind
-from shared.candidates.span import lists_folder
+from shared.candidates.span import LISTS_FOLDER
 from shared.cli import command
 
 LIST_SIZE: Final = 50
 SLICE_ITEMS: Final = 512
 """Items that are worked on at once: a dense block of them against all items must fit into a worker's memory."""
 
-_SCHEMA: Final = "item int, indexes array<int>, columns array<array<float>>"
+_SCHEMA: Final = "span string, kind string, item int, indexes array<int>, columns array<array<float>>"
 _ARROW_SCHEMA: Final = pa.schema(
     [
+        pa.field("span", pa.string()),
+        pa.field("kind", pa.string()),
         pa.field("item", pa.int32()),
         pa.field("indexes", pa.list_(pa.int32())),
         pa.field("columns", pa.list_(pa.list_(pa.float32()))),
     ]
 )
 
+Slice = tuple[Span, ListKind, int, int]
+"""Span, kind, first item, and the item after the last."""
 Columns = tuple[NDArray[np.int32], list[NDArray[np.floating | np.integer]]]
 
 
@@ -50,24 +54,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_master_argument(parser)
     arguments = parser.parse_args(argv)
     spark = spark_session(arguments.data, arguments.master)
-    for span in SPANS:
-        build_span(spark, arguments.data.resolve(), span, arguments.list_size)
+    build_neighbours(spark, arguments.data.resolve(), arguments.list_size)
     return 0
 
 
-def build_span(spark: SparkSession, data: Path, span: Span, list_size: int) -> None:
-    """Build the lists of one span; each kind's folder is replaced whole. Raises ConfigurationError without the fit."""
-    items_count = len(load_span(data, span).items.factors)
-    slices = -(-items_count // SLICE_ITEMS)
-    starts = spark.range(0, slices, 1, numPartitions=min(slices, parallelism(spark)))
-    for kind in ListKind:
-        started = perf_counter()
-        with replace_folder(lists_folder(data, span, kind)) as folder:
-            write_parts(starts.mapInArrow(_slices_to_lists(data, span, kind, list_size), _SCHEMA), folder)
-        seconds = perf_counter() - started
-        print(
-            f"  {span} {kind.value}: lists of {items_count:,} items in {seconds:.1f} s ({items_count / seconds:,.0f}/s)"
-        )
+def build_neighbours(spark: SparkSession, data: Path, list_size: int = LIST_SIZE) -> None:
+    """Build all lists in one job and replace nightly/lists as a whole.
+
+    Raises ConfigurationError when retrieval was not fitted.
+    """
+    started = perf_counter()
+    items_count = {span: len(load_span(data, span).items.factors) for span in SPANS}
+    slices: list[Slice] = [
+        (span, kind, start, min(start + SLICE_ITEMS, items_count[span]))
+        for span in SPANS
+        for kind in ListKind
+        for start in range(0, items_count[span], SLICE_ITEMS)
+    ]
+    # Neighbouring slices cost alike; dealt out in turn, no task gets all the dear ones.
+    tasks = min(len(slices), parallelism(spark))
+    dealt = [one for task in range(tasks) for one in slices[task::tasks]]
+    places = spark.range(0, len(dealt), 1, numPartitions=tasks)
+    with replace_folder(data / LISTS_FOLDER) as folder, task_progress(spark, "neighbours"):
+        write_parts(places.mapInArrow(_slices_to_lists(data, dealt, list_size), _SCHEMA), folder, by=("span", "kind"))
+        for span in SPANS:
+            (folder / f"span={span}").rename(folder / span)
+            for kind in ListKind:
+                (folder / span / f"kind={kind.value}").rename(folder / span / kind.value)
+    seconds, count = perf_counter() - started, len(ListKind) * sum(items_count.values())
+    of = f"{len(ListKind)} kinds and {len(SPANS)} spans"
+    print(f"  {count:,} lists of {of} in {seconds:.1f} s ({count / seconds:,.0f}/s)")
 
 
 def cut_lists(fitted: RetrievalSpan, kind: ListKind, start: int, stop: int, list_size: int) -> Columns:
@@ -95,24 +111,24 @@ def cut_lists(fitted: RetrievalSpan, kind: ListKind, start: int, stop: int, list
 
 
 def _slices_to_lists(
-    data: Path, span: Span, kind: ListKind, list_size: int
+    data: Path, slices: Sequence[Slice], list_size: int
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """A worker's function from rows that hold a place in `slices` to the lists of that slice."""
+
     def lists_of(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        fitted = load_span(data, span)
-        items_count = len(fitted.items.factors)
-        for batch in batches:
-            for number in batch.column(0).to_pylist():
-                start = number * SLICE_ITEMS
-                stop = min(start + SLICE_ITEMS, items_count)
-                yield _batch_of(start, *cut_lists(fitted, kind, start, stop, list_size))
+        fitted: dict[Span, RetrievalSpan] = {}
+        for place in (place for batch in batches for place in batch.column(0).to_pylist()):
+            span, kind, start, stop = slices[place]
+            if span not in fitted:
+                fitted[span] = load_span(data, span)
+            yield batch_of(span, kind, start, cut_lists(fitted[span], kind, start, stop, list_size))
 
     return lists_of
 
 
-def _batch_of(
-    start: int, indexes: NDArray[np.int32], columns: list[NDArray[np.floating | np.integer]]
-) -> pa.RecordBatch:
-    """Padded arrays as ragged Arrow lists."""
+def batch_of(span: Span, kind: ListKind, start: int, cut: Columns) -> pa.RecordBatch:
+    """Padded arrays of the items from `start` on as rows with ragged lists."""
+    indexes, columns = cut
     found = indexes >= 0
     lengths = found.sum(axis=1)
     offsets = np.r_[0, np.cumsum(lengths)].astype(np.int32)
@@ -124,6 +140,8 @@ def _batch_of(
     values = pa.ListArray.from_arrays(pa.array(inner), pa.array(stacked[kept]))
     return pa.RecordBatch.from_arrays(
         [
+            pa.repeat(span, len(indexes)),
+            pa.repeat(kind.value, len(indexes)),
             pa.array(np.arange(start, start + len(indexes), dtype=np.int32)),
             pa.ListArray.from_arrays(pa.array(offsets), pa.array(indexes[found])),
             pa.ListArray.from_arrays(pa.array(outer), values),

@@ -6,7 +6,7 @@ import argparse
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,9 @@ from pyspark.sql import DataFrame, SparkSession
 from batch.java import spark_environment
 
 DEFAULT_MASTER: Final = "local[*]"
+# On one machine the Java side lives for a minute and mostly moves Arrow to Python: compiling it well costs more than it
+# gives. Measured in docs/decisions/0006.
+_SHORT_LIVED: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 _REPORT_EVERY_S: Final = 3.0
 _GIB: Final = 1024**3
 _ROOT: Final = Path(__file__).resolve().parents[1]
@@ -62,9 +65,12 @@ def spark_session(data: Path, master: str = DEFAULT_MASTER) -> SparkSession:
     os.environ.update(spark_environment())
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(os.pathsep.join(paths).split(os.pathsep)))
+    java_options = [f"-Dlog4j2.configurationFile={logging.as_uri()}"]
+    if master.startswith("local"):
+        java_options += _SHORT_LIVED
     settings = {
         "spark.driver.memory": f"{_driver_memory_gib()}g",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging.as_uri()}",
+        "spark.driver.extraJavaOptions": " ".join(java_options),
         "spark.executorEnv.PYTHONPATH": os.environ["PYTHONPATH"],
         "spark.local.dir": str(scratch / "tmp"),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
@@ -115,15 +121,16 @@ def task_progress(spark: SparkSession, label: str) -> Iterator[None]:
         reporter.join()
 
 
-def write_parts(frame: DataFrame, folder: Path) -> None:
+def write_parts(frame: DataFrame, folder: Path, by: Sequence[str] = ()) -> None:
     """Write a frame into an empty folder as part-00000.parquet and so on, and nothing else.
 
-    Spark names its files at random and adds checksums; equal frames here make equal folders.
+    With `by` there is a folder column=value/ for each value of each of these columns, nested, which then stand in the
+    folders' names alone. Spark names its files at random and adds checksums; equal frames here make equal folders.
     """
-    frame.write.mode("overwrite").parquet(spark_path(folder))
-    for path in sorted(folder.iterdir()):
+    frame.write.mode("overwrite").partitionBy(*by).parquet(spark_path(folder))
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
         if path.suffix == ".parquet":
-            path.rename(folder / f"{path.name[: len('part-00000')]}.parquet")
+            path.rename(path.with_name(f"{path.name[: len('part-00000')]}.parquet"))
         else:
             path.unlink()
 
