@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 import azure.functions as func
@@ -77,8 +78,10 @@ def _partition_of(metadata: Any) -> int:  # noqa: ANN401 - whatever the host sen
 
 def _record(event: func.EventHubEvent, source: str, partition: int) -> LogRecord:
     sequence, enqueued = event.sequence_number, event.enqueued_time
-    if sequence is None or enqueued is None or enqueued.tzinfo is None:
+    if sequence is None or enqueued is None:
         raise InfrastructureFault(
-            f"a record of partition {partition} came without its sequence number or UTC instant: check the trigger"
+            f"a record of partition {partition} came without its sequence number or instant: check the trigger"
         )
-    return LogRecord(source, partition, int(sequence), to_ms(enqueued), event.get_body())
+    # The host sends EnqueuedTimeUtc as a DateTime that does not say it is UTC.
+    instant = enqueued if enqueued.tzinfo else enqueued.replace(tzinfo=UTC)
+    return LogRecord(source, partition, int(sequence), to_ms(instant), event.get_body())
