@@ -33,6 +33,7 @@ from shared.events import BEHAVIOUR, EventType, ItemId
 from shared.features.aggregations import MINUTE_MS
 from shared.features.replay import LoggedEvent, Replay
 from shared.features.vector import SCHEMA, Matrix
+from shared.features.views import Rows
 from shared.ingest.lake import ShopSettings, read_manifest, read_rows
 from shared.ingest.logged_events import in_log_time, logged_events
 from shared.recommend import Model, PageRequest, Shelf, default_sources, item_rows, prepare, retrieve, vectorize
@@ -69,6 +70,7 @@ class Pass:
     bought: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     touched: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     sessions_seen: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _rows: Rows | None = None
     _shelf: Shelf | None = None
     _shelf_at: int = 0
 
@@ -88,9 +90,11 @@ class Pass:
     def shelf(self, as_of: int) -> Shelf:
         """The items as they stand, popularity at most `SHELF_MS` old."""
         table = self.replay.items
+        if self._rows is None:
+            self._rows = item_rows(table, self.item_ids)
         stale = self._shelf is None or as_of - self._shelf_at >= SHELF_MS or len(self._shelf.index_of_row) < len(table)
         if self._shelf is None or stale:
-            self._shelf, self._shelf_at = Shelf.of(table, item_rows(table, self.item_ids)), as_of
+            self._shelf, self._shelf_at = Shelf.of(table, self._rows), as_of
         return self._shelf
 
     def page(self, instant: Instant, span: SpanModel, rows: PageRows) -> None:
