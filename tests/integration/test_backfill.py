@@ -1,0 +1,141 @@
+"""Backfill leaves the very bytes that the stream would have left, writes the mark last, and leaves live state alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from feature_jobs.backfill_state import backfill_state, main
+from local.embedded import EmbeddedServers
+from shared.adapters.folder_blob import FolderBlobStore
+from shared.adapters.keys import HISTORY_SOURCES, PartitionKeys
+from shared.adapters.redis_state import RedisStateStore
+from shared.errors import InfrastructureFault
+from shared.events import EventType
+from shared.features.definitions import STATE_VERSION
+from shared.ingest.lake import ShopSettings, publish_history, write_manifest
+from shared.ingest.lake_manifest import LakeManifest
+from shared.ingest.lake_table import unnumbered_table
+from shared.ingest.seal import seal_partition
+from shared.ports import Mark
+from shared.settings import SECRET_DEFAULT
+from tests.unit.builders import NOW, event
+
+SECRET = "test secret"
+
+
+def seal(world: Any, count: int, make: Callable[[int, int], list[bytes]]) -> None:
+    """Stream events through the processor and seal them, so that the lake holds what the state was folded from."""
+    world.processor().process(world.publish(make(count, 11)))
+    seal_partition("live-1", 0, store=world.store, blobs=world.blobs)
+    write_manifest(world.blobs, LakeManifest(version=1, shop=ShopSettings()))
+
+
+def test_the_lake_rebuilds_what_the_stream_had_folded(
+    world: Any, servers: EmbeddedServers, bodies: Callable[[int, int], list[bytes]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seal(world, 700, bodies)
+    before = world.shards()
+    assert len(before) > 12
+    world.client.flushall()
+    with pytest.raises(InfrastructureFault, match="backfill_state"):
+        world.processor().process(world.publish(bodies(3, 12)))
+    monkeypatch.setattr("feature_jobs.backfill_state.FOLD_RECORDS", 97)
+    assert backfill_state(tmp_path, servers.state_url, SECRET) == 1
+    assert world.shards() == before
+    expiring = {key for key in before if world.client.pttl(key) > 0}
+    assert all(":u:" in key for key in expiring)
+    world.processor().process(world.broker.records)
+    assert world.store.marks("live-1", 0, STATE_VERSION)[1].sequence == len(world.broker.records) - 1
+
+
+def test_nothing_is_done_where_a_mark_stands(
+    world: Any, servers: EmbeddedServers, bodies: Callable[[int, int], list[bytes]], tmp_path: Path
+) -> None:
+    seal(world, 200, bodies)
+    keys = PartitionKeys("live-1", 0)
+    (user, *_) = world.client.keys("*:u:*")
+    world.client.set(user, b"not touched")
+    assert backfill_state(tmp_path, servers.state_url, SECRET) == 0
+    assert world.client.get(user) == b"not touched"
+    assert world.client.get(keys.mark(STATE_VERSION)) is not None
+
+
+def test_an_interrupted_load_has_no_mark_and_is_finished_by_the_next(
+    world: Any, servers: EmbeddedServers, bodies: Callable[[int, int], list[bytes]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seal(world, 300, bodies)
+    before = world.shards()
+    world.client.flushall()
+
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RedisStateStore, "finish_load", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            backfill_state(tmp_path, servers.state_url, SECRET)
+    assert world.store.marks("live-1", 0, STATE_VERSION) == (None, None)
+    assert any(":u:" in key for key in world.shards()), "the shards were written before the mark"
+    assert backfill_state(tmp_path, servers.state_url, SECRET) == 1
+    assert world.shards() == before
+
+
+def test_a_hole_in_the_lake_ends_the_load_before_it(
+    world: Any, servers: EmbeddedServers, bodies: Callable[[int, int], list[bytes]], tmp_path: Path
+) -> None:
+    world.processor().process(world.publish(bodies(50, 1)))
+    seal_partition("live-1", 0, store=world.store, blobs=world.blobs)
+    world.processor().process(world.publish(bodies(50, 2)))
+    for name in world.blobs.names("lake/sealed/"):
+        world.blobs.delete(name)
+    seal_partition("live-1", 0, store=world.store, blobs=world.blobs)
+    write_manifest(world.blobs, LakeManifest(version=1, shop=ShopSettings()))
+    world.client.flushall()
+    backfill_state(tmp_path, servers.state_url, SECRET)
+    assert world.store.marks("live-1", 0, STATE_VERSION) == (None, None), "sequence 0 is missing"
+
+
+def history(blobs: FolderBlobStore, name: str, users: int) -> None:
+    rows = [
+        event(EventType.ITEM_UPDATED, user=None, item="item-1", at=NOW, changes={"title": "T"}),
+        *(event(user=f"user-{number}", at=NOW + number) for number in range(users)),
+    ]
+    publish_history(blobs, name, 3, ShopSettings(), [unnumbered_table(rows)])
+
+
+def test_only_partitions_with_rows_get_a_mark_and_replaced_history_expires(
+    servers: EmbeddedServers, state_client: Redis, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blobs, store = FolderBlobStore(tmp_path), RedisStateStore(state_client, SECRET_DEFAULT)
+    history(blobs, "history-a", 1)
+    command = ["--data", str(tmp_path), "--redis", servers.state_url]
+    assert main(command) == 0
+    marks = [store.marks("history-a", partition, STATE_VERSION)[1] for partition in range(3)]
+    assert 1 <= sum(mark is not None for mark in marks) <= 2, "one user and one item cannot fill three partitions"
+    assert Mark(0, NOW) in marks or Mark(1, NOW) in marks
+    history(blobs, "history-b", 40)
+    assert main(command) == 0
+    assert "history-a is no longer in the lake" in capsys.readouterr().out
+    assert all(state_client.pttl(key) > 0 for key in state_client.keys("{history-a.*}:*"))
+    assert state_client.pttl(PartitionKeys("history-b", 0).mark(STATE_VERSION)) == -1
+    history(blobs, "history-a", 1)  # it comes back before it is gone
+    assert main(command) == 0
+    assert state_client.pttl(next(iter(state_client.keys("{history-a.*}:mark:*")))) == -1
+    assert state_client.hgetall(HISTORY_SOURCES) == {b"history-a": b"loaded", b"history-b": b"retired"}
+
+
+def test_what_is_missing_is_said_in_one_line(
+    servers: EmbeddedServers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--data", str(tmp_path), "--redis", servers.state_url]) == 2
+    assert "generate_shop" in capsys.readouterr().err
+    history(FolderBlobStore(tmp_path), "history-a", 1)
+    assert main(["--data", str(tmp_path), "--redis", f"unix://{tmp_path}/none.sock"]) == 2
+    assert "does not answer" in capsys.readouterr().err
