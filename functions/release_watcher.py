@@ -53,6 +53,7 @@ class ReleaseWatcher:
     _serving: _Serving | None = None
     _failures: dict[str, _Failure] = field(default_factory=dict)
     _refreshing: threading.Lock = field(default_factory=threading.Lock)
+    _known: list[LoadedRelease] = field(default_factory=list)
 
     def refresh(self) -> None:
         """Look at the allocation and follow it. Raises InfrastructureFault when it cannot be read."""
@@ -139,5 +140,3 @@ class ReleaseWatcher:
                 release.items.drop(release.release_id)
         self._known = kept
         self.follower.keep_only([release.items for release in kept])
-
-    _known: list[LoadedRelease] = field(default_factory=list)

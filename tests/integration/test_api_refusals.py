@@ -14,7 +14,9 @@ from redis import Redis
 from functions.api.app import create_app
 from functions.bootstrap import Services
 from local.embedded import EmbeddedServers
+from shared.adapters.keys import PartitionKeys
 from shared.errors import ConfigurationError
+from shared.events import partition_of
 from tests.integration.api_shop import (
     ApiShop,
     behaviour,
@@ -202,3 +204,24 @@ def test_settings_that_make_no_sense_are_told_and_another_origin_may_be_allowed(
     assert refused.status_code == 413
     assert refused.headers["access-control-allow-origin"] == "https://shop.example"
     assert "access-control-allow-origin" not in shop.client.get("/popular", headers=origin).headers
+
+
+def test_what_only_a_part_of_the_broker_log_takes_is_told_event_by_event(shop: ApiShop, log_client: Redis) -> None:
+    """The other events are in: sent again with the same ids they count once."""
+    events = [behaviour(f"u-{number}", 1) for number in range(40)]
+    broken = partition_of("u-0", shop.settings.partition_count)
+    key = PartitionKeys("live-1", broken).broker_log
+    log_client.rename(key, f"{key}-aside")
+    log_client.set(key, "no stream")
+    answer = shop.client.post("/events", json=events)
+    told = problem_of(answer, 503)["outcomes"]
+    assert answer.headers["retry-after"]
+    for event, outcome in zip(events, told, strict=True):
+        lost = partition_of(event["user_id"], shop.settings.partition_count) == broken
+        assert outcome["outcome"] == ("unacknowledged" if lost else "accepted")
+
+    log_client.rename(f"{key}-aside", key)
+    assert shop.client.post("/events", json=events).json()["accepted"] == 40
+    shop.settle()
+    for number in range(40):
+        assert shop.get(f"/user_profile/u-{number}")["features"]["user_view_count_ever"] == 1
