@@ -54,6 +54,7 @@ class ReleaseWatcher:
     _failures: dict[str, _Failure] = field(default_factory=dict)
     _refreshing: threading.Lock = field(default_factory=threading.Lock)
     _known: list[LoadedRelease] = field(default_factory=list)
+    _aside: dict[str, LoadedRelease] = field(default_factory=dict)
 
     def refresh(self) -> None:
         """Look at the allocation and follow it. Raises InfrastructureFault when it cannot be read."""
@@ -62,7 +63,7 @@ class ReleaseWatcher:
             serving = self._serving
             if asked is None or (serving is not None and serving.asked == asked and serving.allocation == asked):
                 return
-            held = dict(serving.releases) if serving is not None else {}
+            held = self._aside | (dict(serving.releases) if serving is not None else {})
             wanted = [release_id for release_id, weight in asked.releases if weight > 0]
             found = {one: loaded for one in wanted if (loaded := held.get(one) or self._try_to_load(one)) is not None}
             if len(found) == len(wanted):
@@ -70,6 +71,8 @@ class ReleaseWatcher:
             elif found and (serving is None or serving.asked != serving.allocation):
                 usable = replace(asked, releases=tuple(pair for pair in asked.releases if pair[0] in found))
                 self._switch(usable, asked, found)
+            else:
+                self._keep_aside(found)
 
     def release_for(self, user_id: str) -> LoadedRelease:
         """The release this user sees. Raises ReleaseUnavailable before the first one has loaded."""
@@ -133,10 +136,16 @@ class ReleaseWatcher:
         self._forget_all_but(kept)
         log.info("allocation %d: %s", usable.version, ", ".join(releases))
 
+    def _keep_aside(self, found: dict[str, LoadedRelease]) -> None:
+        """What has loaded waits for the others of its allocation; it is not loaded again."""
+        self._known += [release for release_id, release in found.items() if release_id not in self._aside]
+        self._aside = found
+
     def _forget_all_but(self, kept: list[LoadedRelease]) -> None:
         names = {release.release_id for release in kept}
         for release in self._known:
             if release.release_id not in names:
                 release.items.drop(release.release_id)
         self._known = kept
+        self._aside = {}
         self.follower.keep_only([release.items for release in kept])

@@ -78,6 +78,15 @@ def test_an_allocation_waits_for_all_its_releases_but_a_new_worker_takes_what_th
     assert served(shop) == {RELEASE}
     assert "r-missing" in shop.services.releases.failures
 
+    publish_release(shop.blobs, shop.releases, "r-waits", shop.settings)
+    allocate(shop, r_waits=0.5, r_missing=0.5)
+    for _ in range(3):
+        shop.services.releases.refresh()
+    assert served(shop) == {RELEASE}
+    loads = shop.services.metrics.releases.labels("loaded")._value.get()
+    assert loads == 2, "what has loaded waits and is not loaded again"
+    allocate(shop, r_test_1=0.5, r_missing=0.5)
+
     fresh = compose(shop.settings)
     try:
         fresh.refresh()
