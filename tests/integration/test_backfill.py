@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from batch.run_nightly import seal_first
 from feature_jobs.backfill_state import backfill_state, main
 from local.embedded import EmbeddedServers
 from shared.adapters.folder_blob import FolderBlobStore
@@ -17,12 +18,12 @@ from shared.adapters.redis_state import RedisStateStore
 from shared.errors import InfrastructureFault
 from shared.events import EventType
 from shared.features.definitions import STATE_VERSION
-from shared.ingest.lake import ShopSettings, publish_history, write_manifest
+from shared.ingest.lake import ShopSettings, highest_sealed, publish_history, write_manifest
 from shared.ingest.lake_manifest import LakeManifest
 from shared.ingest.lake_table import unnumbered_table
 from shared.ingest.seal import seal_partition
 from shared.ports import Mark
-from shared.settings import SECRET_DEFAULT
+from shared.settings import SECRET_DEFAULT, Settings
 from tests.unit.builders import NOW, event
 
 SECRET = "test secret"
@@ -100,6 +101,19 @@ def test_a_hole_in_the_lake_ends_the_load_before_it(
     world.client.flushall()
     backfill_state(tmp_path, servers.state_url, SECRET)
     assert world.store.marks("live-1", 0, STATE_VERSION) == (None, None), "sequence 0 is missing"
+
+
+def test_the_night_seals_what_has_landed_before_it_begins(
+    world: Any, servers: EmbeddedServers, bodies: Callable[[int, int], list[bytes]], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    world.processor().process(world.publish(bodies(120, 4)))
+    assert len(world.landing()) == 120
+    settings = Settings(event_source="live-1", partition_count=1)
+    seal_first(tmp_path, servers.state_url, settings)
+    assert "sealed 120 landing rows of live-1" in capsys.readouterr().out
+    assert world.landing() == []
+    assert highest_sealed(world.blobs, "live-1", 0) == Mark(119, world.broker.records[-1].enqueued_at)
 
 
 def history(blobs: FolderBlobStore, name: str, users: int) -> None:
