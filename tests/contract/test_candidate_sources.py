@@ -82,7 +82,7 @@ def world(
     place = place or list(range(COUNT))
     order = np.argsort(place)
     table = catalogue(prefix)
-    shelf = Shelf.of(table, item_rows(table, [f"{prefix}{number}" for number in order]))  # type: ignore[misc]  # ids
+    shelf = Shelf.of(table, item_rows(table, [f"{prefix}{number}" for number in order]))  # type: ignore[misc]  # plain strings serve as ids here
     sources = default_sources(ItemFactors.of(FACTORS[order], 0.05, 2.0))
     model = Model("r", sources, None, ZoneInfo("UTC"), 0)  # type: ignore[arg-type]  # nothing is scored here
     if "context_row" in request:

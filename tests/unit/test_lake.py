@@ -1,3 +1,5 @@
+"""The lake: rows, history, sealing and reading."""
+
 from __future__ import annotations
 
 import gzip
@@ -8,19 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch import compact_lake
 from batch.compact_lake import compact
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.errors import ConfigurationError, CorruptRecord, LakeConflict, StreamRecreated
 from shared.events import (
-    Event,
-    EventSource,
-    EventType,
-    ItemId,
-    UserId,
     decode_event,
-    encode_event,
-    from_ms,
     partition_of,
 )
 from shared.ingest.exposures import read_exposures, write_exposures
@@ -40,51 +34,16 @@ from shared.ingest.lake import (
     write_manifest,
     write_sealed,
 )
-from shared.ingest.lake_sealed import SEALED_FOLDER, sealed_files
+from shared.ingest.lake_sealed import SEALED_FOLDER
 from shared.ingest.lake_table import unnumbered_table
 from shared.ingest.partitioning import partitions_of_keys
 from shared.ports import LandingRow, Mark, Verdict
-
-DAY = 24 * 3600 * 1000
-START = 1_700_006_400_000 // DAY * DAY
-SHOP = ShopSettings(name="test", time_zone="Europe/London")
-LIVE = EventSource("live-1", (2,))
+from tests.unit.lake_builders import DAY, LIVE, SHOP, START, Watched, coordinates, event, history, row, skipped
 
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> FolderBlobStore:
     return FolderBlobStore(tmp_path / "shop")
-
-
-def event(number: int, at: int, user: str = "ann", item: str = "tea") -> Event:
-    return Event(
-        event_id=f"e{number}", event_type=EventType.VIEW, occurred_at=from_ms(at), user_id=UserId(user),
-        item_id=ItemId(item), context={"page": "home"},
-    )  # fmt: skip
-
-
-def row(sequence: int, at: int | None = None, partition: int = 0, **changed: Any) -> LandingRow:
-    at = START + sequence * 1000 if at is None else at
-    values: dict[str, Any] = {
-        "source": "live-1", "partition": partition, "sequence": sequence, "enqueued_at": at,
-        "verdict": Verdict.ACCEPTED, "body": encode_event(event(sequence, at)),
-    }  # fmt: skip
-    return LandingRow(**(values | changed))
-
-
-def skipped(first: int, last: int, at: int) -> LandingRow:
-    return row(first, at, verdict=Verdict.SKIPPED, body=b"", last_sequence=last, reason="gone from the broker log")
-
-
-def history(blobs: FolderBlobStore, name: str = "history-a", count: int = 60) -> list[Event]:
-    events = [event(number, START + number * DAY // 20, f"user{number % 7}") for number in range(count)]
-    publish_history(blobs, name, 4, SHOP, [unnumbered_table(events)], 3)
-    return events
-
-
-def coordinates(blobs: FolderBlobStore, **options: Any) -> list[tuple[str, int, int]]:
-    table = read_rows(blobs, **options)
-    return [tuple(found.values()) for found in table.select(["source", "partition", "sequence"]).to_pylist()]
 
 
 def test_partitions_of_many_keys_are_those_of_each() -> None:
@@ -296,32 +255,6 @@ def test_rows_can_be_chosen_by_column_source_and_instant(blobs: FolderBlobStore)
         read_rows(blobs, columns=["colour"])
 
 
-class Watched(FolderBlobStore):
-    """Counts what it is asked for and stops dead before the n-th change."""
-
-    def __init__(self, root: Path, changes_left: int = 10**9) -> None:
-        super().__init__(root)
-        self.changes_left = changes_left
-        self.was_read: list[str] = []
-
-    def read(self, name: str) -> bytes:
-        self.was_read.append(name)
-        return super().read(name)
-
-    def write(self, name: str, data: bytes) -> None:
-        self._change()
-        super().write(name, data)
-
-    def delete(self, name: str) -> None:
-        self._change()
-        super().delete(name)
-
-    def _change(self) -> None:
-        if self.changes_left == 0:
-            raise KeyboardInterrupt
-        self.changes_left -= 1
-
-
 def test_a_gap_reads_only_the_files_that_hold_it(blobs: FolderBlobStore) -> None:
     history(blobs, count=200)
     watched = Watched(blobs.root)
@@ -329,45 +262,6 @@ def test_a_gap_reads_only_the_files_that_hold_it(blobs: FolderBlobStore) -> None
     assert [found.sequence for found in rows] == [10, 11, 12]
     assert len([name for name in watched.was_read if name.endswith(".parquet")]) <= 2
     assert len([name for name in blobs.names("lake/history/") if name.endswith(".parquet")]) == 10
-
-
-def fill_for_compaction(root: Path) -> None:
-    """A lake after one night, with a second day's sealed files, an overlap, a skipped range and files to delete."""
-    blobs = FolderBlobStore(root)
-    history(blobs, count=5)
-    write_sealed(blobs, [row(number, START + number * 1000) for number in range(10)])
-    write_sealed(blobs, [row(number, START + number * 1000, partition=1) for number in range(4)])
-    compact(blobs, LIVE)
-    write_sealed(blobs, [row(number, START + number * 1000) for number in range(8, 14)])
-    write_sealed(blobs, [skipped(14, 20, START + 14_000), row(21, START + 2 * DAY), row(22, START + 3 * DAY)])
-
-
-def test_compaction_may_be_killed_before_any_change(tmp_path: Path) -> None:
-    fill_for_compaction(tmp_path / "whole")
-    whole = FolderBlobStore(tmp_path / "whole")
-    expected = read_rows(whole)
-    compact(whole, LIVE)
-    kills = 0
-    for kill in range(100):
-        root = tmp_path / f"kill{kill}"
-        fill_for_compaction(root)
-        try:
-            compact(Watched(root, kill), LIVE)
-        except KeyboardInterrupt:
-            kills += 1
-        else:
-            break
-        blobs = FolderBlobStore(root)
-        assert read_rows(blobs).equals(expected)
-        compact(blobs, LIVE)
-        assert read_rows(blobs).equals(expected)
-        assert read_manifest(blobs) == read_manifest(whole)
-        write_sealed(blobs, [row(23, START + 3 * DAY)])
-        compact(blobs, LIVE)  # what the killed run left lying goes with the next one
-        manifest = read_manifest(blobs)
-        assert manifest is not None
-        assert set(blobs.names("lake/days/")) == {one.name for one in manifest.files if one.source == "live-1"}
-    assert kills >= 5
 
 
 def test_publishing_history_may_be_killed_before_any_change(tmp_path: Path) -> None:
@@ -388,88 +282,6 @@ def test_publishing_history_may_be_killed_before_any_change(tmp_path: Path) -> N
         history(blobs, "history-new", 50)
         assert read_rows(blobs).num_rows == 50
     assert kills >= 5
-
-
-def test_sealed_files_go_a_day_after_they_were_taken_in(blobs: FolderBlobStore) -> None:
-    write_sealed(blobs, [row(0, START)])
-    compact(blobs, LIVE)
-    write_sealed(blobs, [row(1, START + DAY)])
-    assert compact(blobs, LIVE).sealed_deleted == 0
-    write_sealed(blobs, [row(2, START + DAY + 1)])
-    assert compact(blobs, LIVE).sealed_deleted == 1
-    assert [file.first for file in sealed_files(blobs)] == [1, 2]
-    again = compact(blobs, LIVE)
-    assert (again.sealed_files, again.files_written, again.version) == (0, 0, 3)
-    assert coordinates(blobs) == [("live-1", 0, number) for number in range(3)]
-
-
-def test_small_files_of_a_day_are_merged(blobs: FolderBlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_sealed(blobs, [row(0), row(1)])
-    compact(blobs, LIVE)
-    write_sealed(blobs, [row(2)])
-    assert compact(blobs, LIVE).files_merged == 1
-    assert len(list(blobs.names("lake/days/"))) == 1
-    monkeypatch.setattr(compact_lake, "SMALL_ROWS", 3)
-    write_sealed(blobs, [row(3)])
-    assert compact(blobs, LIVE).files_merged == 0
-    assert len(list(blobs.names("lake/days/"))) == 2
-    assert [sequence for _, _, sequence in coordinates(blobs)] == [0, 1, 2, 3]
-
-
-def test_sources_keep_the_partition_counts_they_had(blobs: FolderBlobStore) -> None:
-    write_sealed(blobs, [row(0)])
-    compact(blobs, LIVE)
-    write_sealed(blobs, [row(1), row(2)])
-    write_sealed(blobs, [row(0, partition=2, source="their-hub")])
-    compact(blobs, EventSource("live-1", (4,)))
-    manifest = read_manifest(blobs)
-    assert manifest is not None
-    assert [entry.event_source() for entry in manifest.sources] == [
-        EventSource("live-1", (2, 4)),
-        EventSource("their-hub", (3,), ours=False),
-    ]
-
-
-def test_a_reader_that_loses_a_file_to_a_compaction_begins_anew(blobs: FolderBlobStore) -> None:
-    write_sealed(blobs, [row(0)])
-    compact(blobs, LIVE)
-    write_sealed(blobs, [row(1)])
-
-    class Overtaken(FolderBlobStore):
-        def read(self, name: str) -> bytes:
-            if name.endswith(".parquet") and sealed_files(blobs)[-1].first == 1:
-                write_sealed(blobs, [row(2)])
-                compact(blobs, LIVE)
-            return super().read(name)
-
-    assert read_rows(Overtaken(blobs.root)).column("sequence").to_pylist() == [0, 1, 2]
-
-
-def test_a_lost_or_changed_file_is_a_conflict_and_no_shorter_lake(blobs: FolderBlobStore) -> None:
-    history(blobs)
-    name = next(blobs.names("lake/history/"))
-    body = blobs.read(name)
-    blobs.write(name, body[:-1] + b"?")
-    with pytest.raises(LakeConflict, match="checksum"):
-        read_rows(blobs)
-    blobs.delete(name)
-    with pytest.raises(LakeConflict, match="lacks a file"):
-        read_rows(blobs)
-
-
-def test_the_command_prints_totals_and_refuses_a_missing_folder(
-    blobs: FolderBlobStore, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    write_sealed(blobs, [row(0), row(1)])
-    assert compact_lake.main(["--data", str(blobs.root)]) == 0
-    assert "2 new rows from 1 sealed files" in capsys.readouterr().out
-    assert compact_lake.main(["--data", str(blobs.root)]) == 0
-    assert "nothing new" in capsys.readouterr().out
-    assert compact_lake.main(["--data", str(tmp_path / "absent")]) == 2
-    assert "ingest or generate a shop first" in capsys.readouterr().err
-    blobs.write("lake/lake_manifest.json", b"{")
-    assert compact_lake.main(["--data", str(blobs.root)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_exposures_come_back_in_order(blobs: FolderBlobStore) -> None:
