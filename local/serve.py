@@ -54,7 +54,11 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 def local_environment(data: Path, servers: EmbeddedServers) -> dict[str, str]:
     """The settings that tie every process of this machine to one shop's folder and servers."""
-    return {"REDIS_URL": servers.state_url, "EVENT_LOG_URL": servers.log_url, "BLOB_URL": str(data)}
+    return {
+        "REDIS_URL": servers.state_url,
+        "EVENT_LOG_URL": servers.log_url,
+        "BLOB_URL": str(data),
+    }
 
 
 class Triggers:

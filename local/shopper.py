@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from shared.errors import InfrastructureFault, RecommndrError
+from shared.events import EventType
 
 ANSWER_TIMEOUT_S = 10.0
 GIVE_UP_S = 10.0
@@ -166,11 +167,11 @@ class Shopper:
         """What the shop knows of her."""
         return self.api.get("user_profile", self.user_id)
 
-    def click(self, item_id: str, recommendation_id: str | None = None) -> Json:
-        """Post one view; it returns once the broker log has it."""
+    def act(self, item_id: str, event_type: EventType = EventType.VIEW, recommendation_id: str | None = None) -> Json:
+        """Post one thing she does, a view unless told otherwise; it returns once the broker log has it."""
         event: Json = {
             "event_id": uuid.uuid4().hex,
-            "event_type": "view",
+            "event_type": event_type.value,
             "user_id": self.user_id,
             "item_id": item_id,
             "session_id": self.session_id,

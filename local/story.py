@@ -24,6 +24,7 @@ from local.page_comparison import (
 )
 from local.shopper import Page, ShopApi, Shopper, Shown
 from local.story_screen import Screen, title_of
+from shared.events import EventType
 
 PAGE: Final = 20
 DEEP: Final = 100
@@ -45,6 +46,7 @@ class Story:
     api: ShopApi
     claims: Claims
     release_id: str
+    action: EventType = EventType.VIEW
     releases: set[str] = field(default_factory=set)
 
     def tell(self, heroine: Customer, others: Sequence[str]) -> None:
@@ -109,27 +111,30 @@ class Story:
 
     def three_clicks(self, shopper: Shopper, page: Page, touched: set[str]) -> list[Shown]:
         """Three clicks in one neighbourhood that is not on her page, and what moved."""
-        self.screen.chapter("Three clicks")
+        looks = self.action is EventType.VIEW
+        self.screen.chapter("Three clicks" if looks else "Three orders (this shop's history holds orders alone)")
         clicked = self.neighbourhood(page, touched)
         neighbours = {near.item_id for item in clicked for near in self.api.similar_items(item.item_id)}
         neighbours -= {*page.ids, *(item.item_id for item in clicked)}
         before = self.look(shopper, DEEP)
         for item in clicked:
-            self.screen.say(f"she looks at {item.title}", item.category)
-            shopper.click(item.item_id)
+            self.screen.say(f"she {'looks at' if looks else 'orders'} {item.title}", item.category)
+            shopper.act(item.item_id, self.action)
         seen_s = shopper.wait_until_seen([item.item_id for item in clicked])
         self.claims.check(
-            "her clicks count within a second", seen_s <= SEEN_WITHIN_S, f"all are in her profile after {seen_s:.3f} s"
+            "what she does counts within a second",
+            seen_s <= SEEN_WITHIN_S,
+            f"it is in her profile after {seen_s:.3f} s",
         )
         after, deep = self.look(shopper), self.look(shopper, DEEP)
         self.screen.page(after, page)
         new = sum(old is None for _, old in moves(page, after))
         self.claims.check("her list changed", after.ids != page.ids, f"{new} of {len(after.items)} items are new")
         self.neighbours_rose(neighbours, before, deep)
-        explained = naming(after.items, [item.title for item in clicked])
-        self.claims.check(
-            "her page says why: reasons name what she clicked", bool(explained), f"{len(explained)} of {PAGE} reasons"
-        )
+        titles = [item.title for item in clicked]
+        near, far = len(naming(after.items, titles)), len(naming(deep.items, titles))
+        evidence = f"{near} of the first {PAGE} reasons, {far} of the first {len(deep.items)}"
+        self.claims.check("reasons name what she chose", bool(far), evidence)
         self.in_stock(after)
         return clicked
 
@@ -138,16 +143,16 @@ class Story:
         higher = risen(before.ranks, after.ranks, neighbours)
         gone, came = rank_mass(before.ranks, neighbours), rank_mass(after.ranks, neighbours)
         self.claims.check(
-            "neighbours of what she clicked rose",
+            "neighbours of what she chose rose",
             bool(higher) and came > gone,
             f"{len(higher)} of {len(neighbours)} stand higher; their rank mass went from {gone:.2f} to {came:.2f}",
         )
 
     def bystander_keeps(self, before: Page, after: Page) -> None:
-        """Claim that it was the clicks: a customer who did not click keeps her page, but for what is random or ages."""
+        """Claim that it was the clicks: a customer who did nothing keeps her page, but for what is random or ages."""
         kept = len(set(before.ids) & set(after.ids))
         self.claims.check(
-            "a customer who did not click keeps her page",
+            "a customer who did nothing keeps her page",
             kept >= len(before.ids) - BYSTANDER_MAY_LOSE,
             f"{kept} of {len(before.ids)} items stayed",
         )
@@ -167,7 +172,7 @@ class Story:
         self.claims.check("it is another page than the customer's", shared < PAGE // 2, f"{shared} items in common")
         chosen = first.items[PAGE // 4]
         self.screen.say(f"the stranger looks at {chosen.title}", chosen.category)
-        stranger.click(chosen.item_id, first.recommendation_id)
+        stranger.act(chosen.item_id, recommendation_id=first.recommendation_id)
         stranger.wait_until_seen([chosen.item_id])
         second = self.look(stranger)
         self.screen.page(second, first, limit=10)

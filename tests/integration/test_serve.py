@@ -79,7 +79,7 @@ def test_an_event_posted_is_folded_and_the_end_is_clean(
     keys = PartitionKeys("live-1", partition_of(user, 4))
     with ShopApi(address) as api:
         assert api.get("health/live")
-        Shopper(api, user).click("item-1")
+        Shopper(api, user).act("item-1")
     state_url = f"unix://{socket_path(tmp_path / 'state')}"
     with connect(state_url) as client:
         assert wait_for_mark(client, keys)
