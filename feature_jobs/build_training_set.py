@@ -11,8 +11,9 @@ import argparse
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -23,7 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feature_jobs.instants import Instant, instants_of, sample, sessions
-from feature_jobs.page_table import PageRows
+from feature_jobs.page_table import BASELINE_LENGTH, PageRows
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
 from shared.candidates.span import SpanModel, load_span
@@ -111,10 +112,6 @@ class Pass:
         prepared = prepare(shelf, model, shopper, PageRequest(instant.as_of))
         candidates = retrieve(prepared, model, span.lookup_all(prepared.seeds))
         features = vectorize(shelf, model, prepared, candidates)
-        most_bought = self.bought[instant.user_id]
-        latest_first = dict(reversed(most_bought.items()))
-        frequent = sorted(latest_first, key=lambda item: -most_bought[item])
-        index_of = rows.index_of
         rows.add(
             instant,
             candidates,
@@ -122,11 +119,17 @@ class Pass:
             shelf.trends.category[candidates.indexes],
             stranger=not len(prepared.seeds),
             sessions_before=len(self.sessions_seen[instant.user_id]),
-            touched=frozenset(index_of[item] for item in self.touched[instant.user_id] if item in index_of),
-            frequent=[
-                index_of[item] for item in frequent if item in index_of and prepared.query.eligible[index_of[item]]
-            ],
+            touched=self.touched[instant.user_id],
+            frequent=self._frequent(instant.user_id, rows.index_of, prepared.rules.allowed),
         )
+
+    def _frequent(self, user_id: str, index_of: Mapping[str, int], allowed: NDArray[np.bool_]) -> list[int]:
+        """The user's most bought items that may be shown, the latest first among equals."""
+        bought = self.bought[user_id]
+        latest_first = dict(reversed(bought.items()))
+        ordered = sorted(latest_first, key=lambda item: -bought[item])
+        shown = (index_of[item] for item in ordered if item in index_of and allowed[index_of[item]])
+        return list(islice(shown, BASELINE_LENGTH))
 
 
 def build_training_set(data: Path, limits: Limits) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -79,13 +80,15 @@ class PageRows:
         *,
         stranger: bool,
         sessions_before: int,
-        touched: frozenset[int],
+        touched: AbstractSet[str],
         frequent: list[int],
     ) -> None:
         """One page; where `negatives` is set, positives and that many of the other candidates are kept."""
-        labels = {self.index_of[item]: grade for item, grade in instant.labels.items() if item in self.index_of}
-        grades = np.array([labels.get(index, 0) for index in candidates.indexes.tolist()], dtype=np.int8)
-        wanted = [self.index_of.get(item, -1) for item in sorted(instant.positives)]
+        grades = np.zeros(len(candidates.indexes), dtype=np.int8)
+        for item, grade in instant.labels.items():
+            grades[candidates.indexes == self.index_of.get(item, -1)] = grade
+        positives = sorted(instant.positives)
+        wanted = [self.index_of.get(item, -1) for item in positives]
         kept = self._kept(grades)
         self._pages += 1
         page: dict[str, Any] = {
@@ -104,7 +107,7 @@ class PageRows:
             "sessions_before": np.int32(sessions_before),
             "positives": np.int32(len(wanted)),
             "positive_items": np.array(wanted, dtype=np.int32),
-            "touched": np.array([index in touched for index in wanted], dtype=np.bool_),
+            "touched": np.array([item in touched for item in positives], dtype=np.bool_),
             "frequent": np.array((frequent + [-1] * BASELINE_LENGTH)[:BASELINE_LENGTH], dtype=np.int32),
         }
         for name, value in page.items():

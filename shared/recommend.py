@@ -40,6 +40,8 @@ from shared.ranking.exploration import explore
 from shared.ranking.rules import Eligibility, diversify, eligibility
 
 SEED_DECAY: Final = 0.85
+SESSION_WEIGHT: Final = 4.0
+"""How much more an action of the current session says about what is wanted now than an older one does."""
 CONTEXT_WEIGHT: Final = 8.0
 """The page's own item against a view (1), a cart (3) and a purchase (5)."""
 
@@ -158,7 +160,10 @@ def prepare(shelf: Shelf, model: Model, shopper: Shopper, request: PageRequest) 
         preferences=shopper.preferences,
     )
     seeds = history.indexes[:MAX_SEEDS]
-    weights = history.weights[:MAX_SEEDS] * SEED_DECAY ** np.arange(len(seeds))
+    in_session = history.at[:MAX_SEEDS] >= user.session_began_at
+    weights = (
+        history.weights[:MAX_SEEDS] * SEED_DECAY ** np.arange(len(seeds)) * np.where(in_session, SESSION_WEIGHT, 1)
+    )
     context = -1
     if request.context_row is not None and request.context_row < len(shelf.index_of_row):
         context = int(shelf.index_of_row[request.context_row])

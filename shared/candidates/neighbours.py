@@ -22,7 +22,9 @@ def score_neighbours(query: Query, kind: ListKind, weights: NDArray[np.float64],
     seeds = np.repeat(query.seeds[used], block.indexes.shape[1])
     kept = (indexes >= 0) & (parts > 0)
     indexes, parts, seeds = indexes[kept], parts[kept], seeds[kept]
-    kept = query.eligible[indexes] & ~np.isin(indexes, query.seeds)
+    others = query.eligible.copy()
+    others[query.seeds] = False
+    kept = others[indexes]
     indexes, parts, seeds = indexes[kept], parts[kept], seeds[kept]
     if not len(indexes):
         return Ranked.none()

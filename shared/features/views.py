@@ -87,9 +87,14 @@ class UserView:
         return int(breaks[0]) + 1 if len(breaks) else len(at)
 
     @cached_property
+    def session_began_at(self) -> int:
+        """The session's first action, epoch ms; after `as_of` outside a session."""
+        return int(self.actions.at[self.session_length - 1]) if self.session_length else self.as_of + 1
+
+    @property
     def session_age_ms(self) -> int:
         """From the session's first action to `as_of`; 0 outside a session."""
-        return int(self.as_of - self.actions.at[self.session_length - 1]) if self.session_length else 0
+        return max(self.as_of - self.session_began_at, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from shared.features.vector import SCHEMA, Matrix
 from shared.recommend import (
     CONTEXT_WEIGHT,
     SEED_DECAY,
+    SESSION_WEIGHT,
     Model,
     Page,
     PageRequest,
@@ -156,7 +157,10 @@ def test_seeds_are_the_last_items_after_the_pages_own() -> None:
     shelf = Shelf.of(table, item_rows(table, ITEM_IDS))
     plain = prepare(shelf, model(), shopper_of(*ANN), PageRequest(NOW))
     assert plain.seeds.tolist() == [3, 2, 1]
-    assert plain.query.seed_weights.tolist() == pytest.approx([5, 3 * SEED_DECAY, SEED_DECAY**2])
+    weights = np.array([5, 3 * SEED_DECAY, SEED_DECAY**2])
+    assert plain.query.seed_weights.tolist() == pytest.approx(weights * SESSION_WEIGHT)
+    later = prepare(shelf, model(), shopper_of(*ANN), PageRequest(NOW + 3_600_000))
+    assert later.query.seed_weights.tolist() == pytest.approx(weights), "the session is over"
     for row, seeds in ((2, [2, 3, 1]), (9, [9, 3, 2, 1])):
         own = prepare(shelf, model(), shopper_of(*ANN), PageRequest(NOW, context_row=row))
         assert own.seeds.tolist() == seeds
