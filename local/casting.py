@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.errors import ConfigurationError
-from shared.events import EventType
 from shared.ingest.lake import read_manifest, read_rows
 
 ACTIONS = (20, 150)
@@ -47,14 +46,6 @@ def customers(data: Path) -> list[Customer]:
         Customer(row["user_id"], row["bought_count"], row["bought_sum"], row["at_max"]) for row in grouped.to_pylist()
     ]
     return sorted(found, key=lambda customer: customer.user_id)
-
-
-def usual_action(found: list[Customer]) -> EventType:
-    """What shoppers of this history do: a view, or a purchase where its log holds nothing else.
-
-    A ranker that never saw a view has nothing to learn from one.
-    """
-    return EventType.VIEW if any(one.actions > one.purchases for one in found) else EventType.PURCHASE
 
 
 def choose_customer(found: list[Customer]) -> Customer:

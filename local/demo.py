@@ -17,7 +17,7 @@ from typing import Final
 from rich.console import Console
 
 from local import evaluation_table
-from local.casting import Customer, choose_customer, customers, usual_action
+from local.casting import Customer, choose_customer, customers
 from local.claims import Claims
 from local.embedded import EmbeddedServers
 from local.instance_lock import InstanceLock
@@ -75,7 +75,7 @@ def tell(data: Path, release: ReleaseManifest, server: ServerProcess, claims: Cl
     heroine = choose_customer(found)
     try:
         with ShopApi(server.address) as api:
-            Story(Screen(console), api, claims, release.release_id, usual_action(found)).tell(heroine, _sample(found))
+            Story(Screen(console), api, claims, release.release_id).tell(heroine, _sample(found))
     except (UnexpectedAnswer, InfrastructureFault) as error:
         claims.check("every request was answered", holds=False, evidence=str(error))
     console.print()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,12 +29,12 @@ class RankerParams:
     feature_fraction: float = 0.5
     lambda_l2: float = 10.0
     min_data_in_leaf: int = 50
-    max_bin: int = 255
+    max_bin: int = 63
     label_gain: tuple[float, ...] = (0.0, 1.0)
     truncation: int = 30
     patience: int = 20
     seed: int = 0
-    threads: int = 2
+    threads: int = max(1, (os.process_cpu_count() or 2) // 2)
 
 
 @dataclass(frozen=True, slots=True)

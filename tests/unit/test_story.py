@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from local import evaluation_table
-from local.casting import Customer, choose_customer, usual_action
+from local.casting import Customer, choose_customer
 from local.claims import Claims
 from local.page_comparison import (
     ascents,
@@ -27,7 +27,6 @@ from local.page_comparison import (
 from local.prepared_shop import begin, clear, generated, ingested, is_prepared
 from local.shopper import Page, Shown
 from shared.errors import ConfigurationError
-from shared.events import EventType
 
 
 def shown(item_id: str, rank: int, score: float, *sources: str, reason: str = "") -> Shown:
@@ -139,11 +138,6 @@ class TestHeroine:
         smaller = Customer("smaller", 30, 4, now)
         assert choose_customer([smaller, busy, gone, right, window_shopper]) is right
         assert choose_customer([window_shopper, busy]) is busy
-
-    def test_in_a_shop_that_logs_orders_alone_she_orders(self) -> None:
-        orders, looks = Customer("a", 5, 5, 0), Customer("b", 5, 4, 0)
-        assert usual_action([orders, looks]) is EventType.VIEW
-        assert usual_action([orders]) is EventType.PURCHASE
 
     def test_a_shop_without_customers_has_no_story(self) -> None:
         with pytest.raises(ConfigurationError, match="no customer"):
