@@ -19,6 +19,7 @@ from shared.ports import BlobStore, RetainedLog
 STALE_AFTER_MS: Final = 10_000
 LAKE_LOOK_MS: Final = 10_000
 REBUILD: Final = "python -m feature_jobs.backfill_state --data DIR"
+PUBLISH: Final = "python -m batch.publish_release --data DIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,11 @@ class Readiness:
             manifest = self._lake_manifest()
         except RecommndrError as error:
             return Check("state_rebuilt", ok=False, detail=str(error))
+        if manifest is not None and manifest.marks and not self._releases.loaded:
+            detail = (
+                f"the lake holds events and no release is loaded: if Redis was emptied, run {REBUILD}, then {PUBLISH}"
+            )
+            return Check("state_rebuilt", ok=False, detail=detail)
         missing = sorted({part for one in self._releases.loaded for part in _unmarked(one.items, manifest)})
         if missing:
             detail = f"the lake holds events of {', '.join(missing)} and the state none: run {REBUILD}"

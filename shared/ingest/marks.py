@@ -9,7 +9,7 @@ from shared.errors import InfrastructureFault, StreamRecreated
 from shared.ingest.recorded_log import RecordedLog
 from shared.ports import LogRecord, Mark, StateStore, Touched, Verdict
 
-REBUILD = "python -m feature_jobs.backfill_state"
+REBUILD = "python -m feature_jobs.backfill_state --data DIR"
 """The command that rebuilds the state from the lake."""
 
 

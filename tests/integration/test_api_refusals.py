@@ -14,9 +14,12 @@ from redis import Redis
 from functions.api.app import create_app
 from functions.bootstrap import Services
 from local.embedded import EmbeddedServers
+from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.keys import PartitionKeys
 from shared.errors import ConfigurationError
-from shared.events import partition_of
+from shared.events import event_from_fields, partition_of
+from shared.ingest.lake import ShopSettings, publish_history
+from shared.ingest.lake_table import unnumbered_table
 from tests.integration.api_shop import (
     ApiShop,
     behaviour,
@@ -187,6 +190,19 @@ def test_before_the_first_release_the_answer_says_what_to_do(servers: EmbeddedSe
         assert not checks["release"]
         assert checks["broker_log"]
         assert checks["feature_state"]
+
+
+def test_a_lake_with_events_and_a_redis_without_anything_names_the_commands_that_bring_it_back(
+    servers: EmbeddedServers, tmp_path: Path
+) -> None:
+    event = event_from_fields(behaviour("ann", 1))
+    publish_history(FolderBlobStore(tmp_path), "history-0", 4, ShopSettings(), [unnumbered_table([event])])
+    with open_shop(servers.state_url, servers.log_url, tmp_path, stocked=False) as empty:
+        empty.services.refresh()
+        checks = {one["name"]: one for one in problem_of(empty.client.get("/health/ready"), 503)["checks"]}
+        assert not checks["state_rebuilt"]["ok"]
+        assert "feature_jobs.backfill_state" in checks["state_rebuilt"]["detail"]
+        assert "batch.publish_release" in checks["state_rebuilt"]["detail"]
 
 
 def test_settings_that_make_no_sense_are_told_and_another_origin_may_be_allowed(shop: ApiShop) -> None:
