@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -25,14 +26,15 @@ from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_state import RedisStateStore
 from shared.cli import command
-from shared.errors import ConfigurationError, StateUnavailable
+from shared.errors import ReleaseUnavailable, StateUnavailable
 from shared.features.definitions import STATE_VERSION
 from shared.features.vector import SCHEMA
 from shared.ingest.exposures import read_exposures
-from shared.ingest.lake import read_manifest, read_rows
+from shared.ingest.lake import read_rows
 from shared.ingest.logged_events import logged_events
 from shared.ingest.seal import seal_landing
 from shared.ports import BlobStore
+from shared.releases.manifest import read_manifest
 from shared.settings import Settings
 
 TOLERANCE: Final = 1e-6
@@ -90,23 +92,31 @@ class Differences:
 
 
 def check_parity(blobs: BlobStore) -> Differences:
-    """Recompute every exposure that the lake covers. Raises ConfigurationError when there is no lake."""
-    manifest = read_manifest(blobs)
-    if manifest is None:
-        raise ConfigurationError("there is no lake here; name the shop's folder with --data")
-    events = list(logged_events(read_rows(blobs)))
+    """Recompute every exposure that the lake covers."""
+    past = Past.of(list(logged_events(read_rows(blobs))))
     coverage = _coverage(blobs)
-    past = Past.of(events, ZoneInfo(manifest.shop.time_zone))
+    zone_of = cache(partial(_time_zone, blobs))
     differences = Differences()
     comparable = [one for one in _exposures(blobs, differences) if _covered(one, coverage, differences)]
     comparable.sort(key=lambda one: (sum(one.item_marks.values()), one.worker, one.number))
     reported = time.perf_counter()
     for done, exposure in enumerate(comparable):
-        differences.add(exposure, exposure.logged(), past.vectors(exposure))
+        zone = zone_of(exposure.release)
+        if zone is None:
+            differences.skipped["its release is gone"] += 1
+            continue
+        differences.add(exposure, exposure.logged(), past.vectors(exposure, zone))
         if time.perf_counter() - reported > 3:
             reported = time.perf_counter()
             print(f"  {done + 1:,} of {len(comparable):,} exposures compared", flush=True)
     return differences
+
+
+def _time_zone(blobs: BlobStore, release_id: str) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(read_manifest(blobs, release_id).time_zone)
+    except ReleaseUnavailable:
+        return None
 
 
 def _exposures(blobs: BlobStore, differences: Differences) -> Iterable[Exposure]:

@@ -30,6 +30,7 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     """What `functions/exposure_lines.py` wrote of one page, as far as its vectors depend on it."""
 
     recommendation_id: str
+    release: str
     worker: str
     number: int
     state_version: str
@@ -73,14 +74,13 @@ class Past:
 
     parts: dict[Part, list[LoggedEvent]]
     by_user: dict[str, list[LoggedEvent]]
-    time_zone: ZoneInfo
 
     def __post_init__(self) -> None:
         """Nothing folded."""
         self._start_over()
 
     @classmethod
-    def of(cls, events: list[LoggedEvent], time_zone: ZoneInfo) -> Past:
+    def of(cls, events: list[LoggedEvent]) -> Past:
         """`events` in (source, partition, sequence) order."""
         parts: dict[Part, list[LoggedEvent]] = {}
         by_user: dict[str, list[LoggedEvent]] = {}
@@ -88,16 +88,16 @@ class Past:
             parts.setdefault((logged.source, logged.partition), []).append(logged)
             if logged.event.user_id is not None:
                 by_user.setdefault(logged.event.user_id, []).append(logged)
-        return cls(parts, by_user, time_zone)
+        return cls(parts, by_user)
 
-    def vectors(self, exposure: Exposure) -> NDArray[np.float32]:
-        """float32[n, F] of the page's items as the features say they must have been."""
+    def vectors(self, exposure: Exposure, time_zone: ZoneInfo) -> NDArray[np.float32]:
+        """float32[n, F] of the page's items as the features say they must have been, in the release's time zone."""
         table = self._items_at(exposure.item_marks)
         shopper = self._shopper_at(exposure)
         user = UserView(shopper.state, exposure.as_of, user_lists(shopper.state, table.row_of, LISTS))
         block = table.block(item_rows(table, exposure.items), exposure.as_of)
         pair = PairView(user, block, table.category, table.brand)
-        return assemble(pair, exposure.retrieval(), RequestView(exposure.as_of, self.time_zone))
+        return assemble(pair, exposure.retrieval(), RequestView(exposure.as_of, time_zone))
 
     def _shopper_at(self, exposure: Exposure) -> Shopper:
         shards = UserShards()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import random
 import threading
 import time
@@ -15,6 +14,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from feature_jobs.check_parity import check_parity
+from feature_jobs.recompute import Exposure, Past
 from functions.background import Background
 from functions.bootstrap import now_ms
 from local.embedded import EmbeddedServers
@@ -22,16 +23,9 @@ from local.event_pump import EventPump
 from local.trigger_host import event_hub_batch
 from shared.adapters.redis_log import RedisCheckpoints
 from shared.candidates.query import ListKind
-from shared.events import decode_event
-from shared.features.definitions import LISTS
-from shared.features.items import ItemTable
-from shared.features.replay import LoggedEvent, UserShards
-from shared.features.vector import SCHEMA, assemble
-from shared.features.views import PairView, RequestView, RetrievalBlock, UserView, user_lists
 from shared.ingest.exposures import read_exposures
-from shared.ingest.lake import read_range
-from shared.ports import Verdict
-from shared.recommend import item_rows
+from shared.ingest.lake import read_rows
+from shared.ingest.logged_events import logged_events
 from shared.releases.lists import decode_list
 from tests.integration.api_shop import (
     CATEGORIES,
@@ -163,51 +157,19 @@ def test_what_was_recorded_recomputes_from_the_log_alone_whatever_moved_meanwhil
     recorded = exposures(shop)
     assert len({str(one["item_marks"]) for one in recorded}) > 10, "the items must have moved between pages"
     shop.services.sealer.run()
-    for exposure in random.Random(3).sample(recorded, 40):
-        served, again = recompute(shop, exposure)
-        bound = 1e-6 * np.maximum(1, np.maximum(np.abs(served), np.abs(again)))
-        worst = np.abs(served - again) - bound
-        assert worst.max() <= 0, SCHEMA.names[int(np.argmax(worst.max(axis=0)))]
-
-
-def recompute(shop: ApiShop, exposure: dict[str, Any]) -> tuple[Any, Any]:
-    """The vectors as served, and from the sealed log: rows at or below the recorded marks, evaluated at as_of."""
-    users, items = UserShards(), ItemTable()
-    release = shop.services.releases.release_for(exposure["user_id"])
-    rows_of_release = item_rows(items, release.item_ids)
-    for name, mark in exposure["item_marks"].items():
-        source, partition = name.split(".")
-        upto = exposure["visibility"].get(name, -1)
-        for row in read_range(shop.blobs, source, int(partition), 0, max(mark, upto)):
-            if row.verdict is not Verdict.ACCEPTED:
-                continue
-            event = decode_event(row.body)
-            if row.sequence <= mark:
-                items.fold(event, row.enqueued_at)
-            if row.sequence <= upto and event.user_id == exposure["user_id"]:
-                users.fold(LoggedEvent(source, int(partition), row.sequence, row.enqueued_at, event))
-    as_of = exposure["as_of"]
-    shopper = users.shopper(exposure["user_id"], as_of)
-    user = UserView(shopper.state, as_of, user_lists(shopper.state, items.row_of, LISTS))
-    place = {one: index for index, one in enumerate(release.item_ids)}
-    shown = rows_of_release[[place[one] for one in exposure["items"]]]
-    retrieval = RetrievalBlock(
-        np.array(exposure["retrieval_ranks"], np.int16), np.array(exposure["retrieval_scores"], np.float32)
-    )
-    pair = PairView(user, items.block(shown, as_of), items.category, items.brand)
-    again = assemble(pair, retrieval, RequestView(as_of, release.model.time_zone))
-    served = np.frombuffer(base64.b64decode(exposure["vectors"]), "<f4").reshape(again.shape)
-    return served, again
+    differences = check_parity(shop.blobs)
+    assert differences.exposures == len(recorded)
+    assert not differences.mismatches.any(), differences.first_mismatch
 
 
 def test_the_recomputation_sees_a_mark_that_is_off_by_one_event(shop: ApiShop) -> None:
     shop.click("ada", 50)
     shop.page("ada", limit=10)
-    exposure = exposures(shop)[-1]
+    exposure = Exposure.of(exposures(shop)[-1])
     shop.services.sealer.run()
-    served, again = recompute(shop, exposure)
-    assert np.allclose(served, again, rtol=1e-6, atol=1e-6)
-    part = next(name for name, sequence in exposure["visibility"].items() if sequence >= 0)
-    exposure["visibility"][part] -= 1
-    served, again = recompute(shop, exposure)
-    assert not np.allclose(served, again, rtol=1e-6, atol=1e-6)
+    past = Past.of(list(logged_events(read_rows(shop.blobs))))
+    zone = shop.services.releases.release_for("ada").model.time_zone
+    assert np.allclose(exposure.logged(), past.vectors(exposure, zone), rtol=1e-6, atol=1e-6)
+    part = next(name for name, sequence in exposure.visibility.items() if sequence >= 0)
+    exposure.visibility[part] -= 1
+    assert not np.allclose(exposure.logged(), past.vectors(exposure, zone), rtol=1e-6, atol=1e-6)
