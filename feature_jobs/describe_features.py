@@ -10,7 +10,8 @@ from typing import Final
 
 from shared.events import EventType
 from shared.features.aggregations import DAY_MS, HOUR_MS, Aggregation, Count, Decayed, Earliest
-from shared.features.definitions import FEATURES, ITEM_LAYOUT, STATE_VERSION, USER_LAYOUT, Feature
+from shared.features.declaration import Feature
+from shared.features.definitions import FEATURES, ITEM_LAYOUT, STATE_VERSION, USER_LAYOUT
 from shared.features.vector import schema_of
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "features.md"

@@ -1,47 +1,34 @@
 """The only place a feature is declared.
 
 A feature is one `Feature(...)`: who it describes, what it is called, and either the stored aggregation it reads or
-a function of the views. State layout, vector schema, training columns and documentation all follow from this list.
+a function of the views, most of them from `derivations.py`. State layout, vector schema, training columns and
+documentation all follow from this list.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import ArrayLike
+from typing import Final
 
 from shared.events import EventType
+from shared.features import derivations as derive
 from shared.features.aggregations import (
     DAY_MS,
     HOUR_MS,
     MINUTE_MS,
-    NEVER,
     Aggregation,
     Amount,
     Count,
     Decayed,
     Earliest,
-    Floats,
     LastK,
     Layout,
 )
-from shared.features.views import ItemBlock, PairView, RequestView, RetrievalBlock, UserView
-
-
-class Entity(StrEnum):
-    """What a feature describes."""
-
-    USER = "user"
-    ITEM = "item"
-    PAIR = "pair"
-    RETRIEVAL = "retrieval"
-    REQUEST = "request"
+from shared.features.declaration import Entity, Feature
+from shared.features.views import PairView
 
 
 class Retrieval(StrEnum):
@@ -55,19 +42,6 @@ class Retrieval(StrEnum):
     CATEGORY = "category"
     POPULAR = "popular"
     ARRIVALS = "arrivals"
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One declaration. `value` maps the entity's view to a scalar or an array of length n; NaN becomes `default`."""
-
-    name: str
-    entity: Entity
-    description: str
-    value: Callable[[Any], ArrayLike]
-    aggregations: tuple[Aggregation, ...] = ()
-    default: float = 0.0
-    dtype: str = "float32"
 
 
 SPANS: Final[Mapping[str, int]] = {"1h": HOUR_MS, "1d": DAY_MS, "7d": 7 * DAY_MS, "30d": 30 * DAY_MS}
@@ -89,6 +63,13 @@ SPENT: Final = Decayed((EventType.PURCHASE,), SPANS["30d"], Amount.CENTS)
 def decayed(kind: EventType, span: str) -> Decayed:
     """The decayed count of one event type over one span."""
     return Decayed((kind,), SPANS[span])
+
+
+VIEWS_1D: Final = decayed(EventType.VIEW, "1d")
+VIEWS_7D: Final = decayed(EventType.VIEW, "7d")
+VIEWS_30D: Final = decayed(EventType.VIEW, "30d")
+CARTS_30D: Final = decayed(EventType.CART, "30d")
+PURCHASES_30D: Final = decayed(EventType.PURCHASE, "30d")
 
 
 def _stored(entity: Entity, name: str, aggregation: Aggregation, description: str) -> Feature:
@@ -115,29 +96,6 @@ def _counts(entity: Entity) -> list[Feature]:
     ]
 
 
-def _price_level(user: UserView) -> float:
-    weight = user.value(PRICED)
-    return user.value(LOG_PRICE) / weight if weight > 1e-9 else math.nan
-
-
-def _price_spread(user: UserView) -> float:
-    weight = user.value(PRICED)
-    if weight <= 1e-9:
-        return math.nan
-    mean = user.value(LOG_PRICE) / weight
-    return math.sqrt(max(user.value(LOG_PRICE_SQUARED) / weight - mean * mean, 0.0))
-
-
-def _recency_hours(user: UserView) -> float:
-    at = user.actions.at
-    return (user.as_of - int(at[0])) / HOUR_MS if len(at) else math.nan
-
-
-def _tenure_days(user: UserView) -> float:
-    first_at = user.state.earliest[user.state.layout.slot[FIRST_SEEN]]
-    return (user.as_of - int(first_at)) / DAY_MS if first_at != NEVER else 0.0
-
-
 USER_FEATURES: Final = [
     *_decayed_counts(Entity.USER),
     *_counts(Entity.USER),
@@ -146,7 +104,7 @@ USER_FEATURES: Final = [
         "user_price_mean_30d",
         Entity.USER,
         "mean log price (cents) of what the user touched",
-        _price_level,
+        derive.weighted_mean(LOG_PRICE, PRICED),
         (PRICED, LOG_PRICE),
         default=-1.0,
     ),
@@ -154,7 +112,7 @@ USER_FEATURES: Final = [
         "user_price_spread_30d",
         Entity.USER,
         "standard deviation of the log price of what the user touched",
-        _price_spread,
+        derive.weighted_spread(LOG_PRICE_SQUARED, LOG_PRICE, PRICED),
         (PRICED, LOG_PRICE, LOG_PRICE_SQUARED),
         default=-1.0,
     ),
@@ -162,11 +120,13 @@ USER_FEATURES: Final = [
         "user_action_recency_hours",
         Entity.USER,
         "hours since the last view, cart or purchase",
-        _recency_hours,
+        derive.action_recency_hours,
         tuple(LISTS.values()),
         default=LONG_AGO_HOURS,
     ),
-    Feature("user_tenure_days", Entity.USER, "days since the first action", _tenure_days, (FIRST_SEEN,)),
+    Feature(
+        "user_tenure_days", Entity.USER, "days since the first action", derive.tenure_days(FIRST_SEEN), (FIRST_SEEN,)
+    ),
     Feature(
         "user_session_length",
         Entity.USER,
@@ -184,32 +144,6 @@ USER_FEATURES: Final = [
 ]
 
 
-def _rate(kind: EventType, per: EventType, prior: float, strength: float) -> Callable[[ItemBlock], Floats]:
-    """Posterior mean of a Beta(prior * strength, (1 - prior) * strength) rate over 30-day decayed counts."""
-    hits, trials = decayed(kind, "30d"), decayed(per, "30d")
-
-    def rate(items: ItemBlock) -> Floats:
-        return (items.value(hits) + prior * strength) / (items.value(trials) + strength)
-
-    return rate
-
-
-def _momentum(items: ItemBlock) -> Floats:
-    """Views of the last day against the daily mean of the last week, both smoothed."""
-    return (items.value(decayed(EventType.VIEW, "1d")) + 1.0) / (items.value(decayed(EventType.VIEW, "7d")) / 7 + 1.0)
-
-
-def _price_against_mean(items: ItemBlock) -> Floats:
-    weight = items.value(PRICED)
-    known = (weight > 1e-9) & (items.price_cents > 0)
-    mean = np.divide(items.value(LOG_PRICE), weight, out=np.zeros_like(weight), where=known)
-    return np.where(known, np.log(np.maximum(items.price_cents, 1.0)) - mean, np.nan)
-
-
-def _age_days(items: ItemBlock) -> Floats:
-    return np.where(items.arrived_at == NEVER, np.nan, (items.as_of - items.arrived_at) / DAY_MS)
-
-
 ITEM_FEATURES: Final = [
     *_decayed_counts(Entity.ITEM),
     *_counts(Entity.ITEM),
@@ -217,55 +151,46 @@ ITEM_FEATURES: Final = [
         "item_cart_rate_30d",
         Entity.ITEM,
         "carts per view, smoothed by a Beta prior",
-        _rate(EventType.CART, EventType.VIEW, 0.06, 20.0),
-        (decayed(EventType.CART, "30d"), decayed(EventType.VIEW, "30d")),
+        derive.smoothed_rate(CARTS_30D, VIEWS_30D, 0.06, 20.0),
+        (CARTS_30D, VIEWS_30D),
     ),
     Feature(
         "item_purchase_rate_30d",
         Entity.ITEM,
         "purchases per view, smoothed by a Beta prior",
-        _rate(EventType.PURCHASE, EventType.VIEW, 0.02, 20.0),
-        (decayed(EventType.PURCHASE, "30d"), decayed(EventType.VIEW, "30d")),
+        derive.smoothed_rate(PURCHASES_30D, VIEWS_30D, 0.02, 20.0),
+        (PURCHASES_30D, VIEWS_30D),
     ),
     Feature(
         "item_view_momentum_7d",
         Entity.ITEM,
         "views of the last day against the week's daily mean",
-        _momentum,
-        (decayed(EventType.VIEW, "1d"), decayed(EventType.VIEW, "7d")),
+        derive.momentum(VIEWS_1D, VIEWS_7D),
+        (VIEWS_1D, VIEWS_7D),
     ),
     Feature(
         "item_price_log",
         Entity.ITEM,
         "log of the price in cents",
-        lambda items: np.where(items.price_cents > 0, np.log(np.maximum(items.price_cents, 1.0)), np.nan),
+        derive.log_price,
         default=-1.0,
     ),
     Feature(
         "item_price_against_mean_30d",
         Entity.ITEM,
         "log price against the mean log price at which it was touched",
-        _price_against_mean,
+        derive.log_price_against_mean(LOG_PRICE, PRICED),
         (PRICED, LOG_PRICE),
     ),
-    Feature("item_age_days", Entity.ITEM, "days since the item arrived", _age_days, default=-1.0),
+    Feature("item_age_days", Entity.ITEM, "days since the item arrived", derive.age_days, default=-1.0),
     Feature(
         "item_stock",
         Entity.ITEM,
         "units in stock, at most 100",
-        lambda items: np.minimum(items.stock, 100),
+        derive.stock_up_to(100),
         default=-1.0,
     ),
 ]
-
-
-def _hours_since(kind: EventType) -> Callable[[PairView], Floats]:
-    return lambda pair: (pair.user.as_of - pair.last_at(kind)) / HOUR_MS
-
-
-def _price_distance(pair: PairView) -> Floats:
-    prices = np.where(pair.items.price_cents > 0, np.log(np.maximum(pair.items.price_cents, 1.0)), np.nan)
-    return prices - _price_level(pair.user)
 
 
 PAIR_FEATURES: Final = [
@@ -274,7 +199,7 @@ PAIR_FEATURES: Final = [
             f"pair_{kind}_recency_hours",
             Entity.PAIR,
             f"hours since this user's last {kind} of this item",
-            _hours_since(kind),
+            derive.hours_since(kind),
             (LISTS[kind],),
             default=LONG_AGO_HOURS,
         )
@@ -291,43 +216,31 @@ PAIR_FEATURES: Final = [
         "pair_category_affinity_14d",
         Entity.PAIR,
         "share of the user's decayed actions in the item's category",
-        lambda pair: pair.affinity(pair.category_of, pair.items.category),
+        derive.category_affinity,
         tuple(LISTS.values()),
     ),
     Feature(
         "pair_brand_affinity_14d",
         Entity.PAIR,
         "share of the user's decayed actions with the item's brand",
-        lambda pair: pair.affinity(pair.brand_of, pair.items.brand),
+        derive.brand_affinity,
         tuple(LISTS.values()),
     ),
     Feature(
         "pair_session_category_affinity",
         Entity.PAIR,
         "share of the current session in the item's category",
-        lambda pair: pair.affinity(pair.category_of, pair.items.category, session_only=True),
+        derive.session_category_affinity,
         tuple(LISTS.values()),
     ),
     Feature(
         "pair_price_distance_30d",
         Entity.PAIR,
         "log price of the item less the user's mean",
-        _price_distance,
+        derive.price_distance(LOG_PRICE, PRICED),
         (PRICED, LOG_PRICE),
     ),
 ]
-
-
-def _reciprocal_rank(source: int) -> Callable[[RetrievalBlock], Floats]:
-    def value(block: RetrievalBlock) -> Floats:
-        ranks = block.ranks[:, source].astype(np.float64)
-        return np.divide(1.0, ranks, out=np.zeros_like(ranks), where=ranks > 0)
-
-    return value
-
-
-def _score(source: int) -> Callable[[RetrievalBlock], ArrayLike]:
-    return lambda block: block.scores[:, source]
 
 
 RETRIEVAL_FEATURES: Final = [
@@ -336,7 +249,7 @@ RETRIEVAL_FEATURES: Final = [
             f"retrieval_{source}_reciprocal_rank",
             Entity.RETRIEVAL,
             f"1 / rank in the list of {source}; 0 where it is not",
-            _reciprocal_rank(column),
+            derive.reciprocal_rank(column),
         )
         for column, source in enumerate(Retrieval)
     ),
@@ -345,7 +258,7 @@ RETRIEVAL_FEATURES: Final = [
             f"retrieval_{source}_score",
             Entity.RETRIEVAL,
             f"score of {source} over its list's best",
-            _score(column),
+            derive.retrieval_score(column),
         )
         for column, source in enumerate(Retrieval)
     ),
@@ -353,24 +266,16 @@ RETRIEVAL_FEATURES: Final = [
         "retrieval_sources_count",
         Entity.RETRIEVAL,
         "number of sources that carry the item",
-        lambda block: (block.ranks > 0).sum(axis=1),
+        derive.sources_count,
     ),
 ]
 
 
-def _circular(angle: Callable[[RequestView], float], wave: Callable[[float], float]) -> Callable[[RequestView], float]:
-    return lambda request: wave(2 * math.pi * angle(request))
-
-
 REQUEST_FEATURES: Final = [
-    Feature("request_hour_sin", Entity.REQUEST, "hour of day", _circular(lambda request: request.hour / 24, math.sin)),
-    Feature("request_hour_cos", Entity.REQUEST, "hour of day", _circular(lambda request: request.hour / 24, math.cos)),
-    Feature(
-        "request_weekday_sin", Entity.REQUEST, "day of week", _circular(lambda request: request.weekday / 7, math.sin)
-    ),
-    Feature(
-        "request_weekday_cos", Entity.REQUEST, "day of week", _circular(lambda request: request.weekday / 7, math.cos)
-    ),
+    Feature("request_hour_sin", Entity.REQUEST, "hour of day", derive.hour_of_day(math.sin)),
+    Feature("request_hour_cos", Entity.REQUEST, "hour of day", derive.hour_of_day(math.cos)),
+    Feature("request_weekday_sin", Entity.REQUEST, "day of week", derive.day_of_week(math.sin)),
+    Feature("request_weekday_cos", Entity.REQUEST, "day of week", derive.day_of_week(math.cos)),
 ]
 
 FEATURES: Final = (

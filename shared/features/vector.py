@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.features.definitions import FEATURES, Entity, Feature
+from shared.features.declaration import Entity, Feature
+from shared.features.definitions import FEATURES
 from shared.features.views import PairView, RequestView, RetrievalBlock
 
 Matrix = NDArray[np.float32]

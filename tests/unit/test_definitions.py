@@ -16,17 +16,8 @@ from feature_jobs.describe_features import describe, main, page_of
 from shared.events import EventType
 from shared.features import definitions
 from shared.features.aggregations import DAY_MS, HOUR_MS, Aggregation, Count, Decayed, Earliest, LastK
-from shared.features.definitions import (
-    FEATURES,
-    ITEM_LAYOUT,
-    LISTS,
-    STATE_VERSION,
-    USER_LAYOUT,
-    Entity,
-    Feature,
-    Retrieval,
-    layout_of,
-)
+from shared.features.declaration import Entity, Feature
+from shared.features.definitions import FEATURES, ITEM_LAYOUT, LISTS, STATE_VERSION, USER_LAYOUT, Retrieval, layout_of
 from shared.features.items import ItemTable
 from shared.features.vector import assemble
 from shared.features.views import PairView, RequestView, RetrievalBlock, UserView, user_lists

@@ -9,7 +9,8 @@ import pytest
 
 from shared.events import EventType
 from shared.features.aggregations import DAY_MS
-from shared.features.definitions import FEATURES, Entity, Feature, Retrieval, decayed
+from shared.features.declaration import Entity, Feature
+from shared.features.definitions import FEATURES, Retrieval, decayed
 from shared.features.vector import SCHEMA, SMALLEST, assemble, schema_of
 from shared.features.views import PairView, RequestView, RetrievalBlock
 from tests.unit.builders import NOW, all_rows, sent, shopper_of, table_of, updated, view_of
