@@ -1,9 +1,6 @@
 """Exports a LightGBM ranker to ONNX such that it decides every split as LightGBM does, and proves it.
 
-LightGBM compares the feature with a float64 threshold, ONNX Runtime with a float32 one. For float32 x and float64 t,
-``x <= t`` holds exactly when ``x <= round_down(t)``, round_down(t) being the largest float32 not above t; rounding to
-nearest (what onnxmltools does) sends x == nearest(t) > t the wrong way. The semantics of a split are those of
-LightGBM's ``Tree::NumericalDecision`` (include/LightGBM/tree.h).
+How a split decides, and why thresholds are rounded down, is told in `batch.models.dumped_trees`.
 """
 
 from __future__ import annotations
@@ -11,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +18,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from batch.models.dumped_trees import (
+    first_right,
+    float32_threshold,
+    neighbour,
+    read_split,
+    refuse_unsupported,
+    splits_with_bounds,
+    walk,
+)
 from shared.errors import RecommndrError, SchemaMismatch
 from shared.ranking.scorer import OnnxScorer
 
@@ -31,44 +37,13 @@ _OPSET: Final = 18
 _ML_OPSET: Final = 3
 _IR_VERSION: Final = 9
 
-# Objectives whose prediction is the plain sum of the leaves; others apply a link function after it.
-_SUM_OBJECTIVES: Final = frozenset(
-    {"lambdarank", "rank_xendcg", "regression", "regression_l1", "huber", "fair", "quantile", "mape"}
-)
-# LightGBM reads any |x| up to kZeroThreshold (include/LightGBM/meta.h) as 0 before it walks the trees.
-_ZERO_EDGE: Final = np.float32(1e-35)
-# As float64: NumPy compares a Python float with a float32 in float32.
-_ZERO_THRESHOLD: Final = float(_ZERO_EDGE)
-# dump_model writes the threshold +inf (NaN against all the rest) as this number, because JSON has no infinity.
-_DUMPED_INFINITY: Final = 1e300
 _GATE_SEED: Final = 20261123
 _GATE_ROWS: Final = 4096
 _MISSING_SHARE: Final = 0.05
 
 
-class UnsupportedRankerError(RecommndrError):
-    """The model uses something that has no exact ONNX counterpart; the message names the training parameter."""
-
-
 class ExportGateError(RecommndrError):
     """An exported ranker does not score or order as its LightGBM model does; it must not be published."""
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """One internal node: float64 threshold, as LightGBM holds it; children are nodes of ``dump_model``."""
-
-    feature: int
-    threshold: float
-    nan_is_missing: bool
-    default_left: bool
-    left: Mapping[str, Any]
-    right: Mapping[str, Any]
-
-    @property
-    def nan_goes_left(self) -> bool:
-        """Where NaN goes: the learned direction if the split knows missing values, else where 0 goes."""
-        return self.default_left if self.nan_is_missing else self.threshold >= 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +73,6 @@ class ExportReport:
     on_threshold: ScoreComparison
 
 
-def float32_threshold(threshold: float) -> np.float32:
-    """The float32 with which ``x <= threshold`` decides every float32 x as LightGBM decides it.
-
-    Rounds down; thresholds within LightGBM's zero range are moved to its edge, because it reads all of that range
-    as 0 and ONNX Runtime does not.
-    """
-    if 0.0 <= threshold <= _ZERO_THRESHOLD:
-        return _ZERO_EDGE
-    if -_ZERO_THRESHOLD <= threshold < 0.0:
-        return _neighbour(-_ZERO_EDGE, -np.inf)
-    with np.errstate(over="ignore", under="ignore"):
-        nearest = np.float32(threshold)
-    return _neighbour(nearest, -np.inf) if float(nearest) > threshold else nearest
-
-
-def _neighbour(value: np.float32, towards: float) -> np.float32:
-    with np.errstate(over="ignore", under="ignore"):
-        return np.float32(np.nextafter(value, np.float32(towards)))
-
-
 def export_ranker(booster: lgb.Booster, feature_names: Sequence[str]) -> bytes:
     """Converts a LightGBM ranking or regression model (up to its best iteration) to a serialized ONNX model.
 
@@ -129,7 +84,7 @@ def export_ranker(booster: lgb.Booster, feature_names: Sequence[str]) -> bytes:
     ``SchemaMismatch`` if the names are not those the model was trained on.
     """
     model = booster.dump_model()
-    _refuse_unsupported(model)
+    refuse_unsupported(model)
     _check_names(booster, feature_names)
     node = helper.make_node(
         "TreeEnsembleRegressor", ["features"], ["score"], domain="ai.onnx.ml", **_tree_attributes(model["tree_info"])
@@ -195,7 +150,7 @@ def on_threshold_rows(booster: lgb.Booster, rng: np.random.Generator, count: int
     Columns that do not matter on the way hold random such values, some NaN.
     """
     model = booster.dump_model()
-    splits = [placed for tree in model["tree_info"] for placed in _splits_with_bounds(tree["tree_structure"])]
+    splits = [placed for tree in model["tree_info"] for placed in splits_with_bounds(tree["tree_structure"])]
     rows = np.empty((count, booster.num_feature()), dtype=np.float32)
     for column in range(rows.shape[1]):
         pool = _boundary_values([split.threshold for split, _ in splits if split.feature == column])
@@ -208,42 +163,9 @@ def on_threshold_rows(booster: lgb.Booster, rng: np.random.Generator, count: int
             for column, value in bounds.items():
                 rows[row, column] = value
             rows[row, split.feature] = (
-                float32_threshold(split.threshold) if row % 2 == 0 else _first_right(split.threshold)
+                float32_threshold(split.threshold) if row % 2 == 0 else first_right(split.threshold)
             )
     return rows
-
-
-def _refuse_unsupported(model: Mapping[str, Any]) -> None:
-    objective = str(model.get("objective", "")).split()
-    if not objective or objective[0] not in _SUM_OBJECTIVES or "sqrt" in objective:
-        raise UnsupportedRankerError(
-            f"The objective {' '.join(objective)!r} is not a plain sum of leaves; train with lambdarank or regression."
-        )
-    if not model["tree_info"]:
-        raise UnsupportedRankerError("The model has no trees; train at least one.")
-    if model["num_tree_per_iteration"] != 1:
-        raise UnsupportedRankerError("The model has several outputs; a ranker has one score.")
-    if model["average_output"]:
-        raise UnsupportedRankerError("The model averages its trees (boosting=rf); train with boosting=gbdt.")
-    for tree in model["tree_info"]:
-        for node in _walk(tree["tree_structure"]):
-            _refuse_unsupported_node(node, tree["tree_index"])
-
-
-def _refuse_unsupported_node(node: Mapping[str, Any], tree: int) -> None:
-    if "leaf_coeff" in node:
-        raise UnsupportedRankerError("The model has linear leaves; train with linear_tree=false.")
-    if "split_feature" not in node:
-        return
-    if node["decision_type"] != "<=":
-        raise UnsupportedRankerError(
-            f"Tree {tree} splits feature {node['split_feature']} as a category; encode it as numbers and leave "
-            "categorical_feature empty."
-        )
-    if node["missing_type"] not in ("None", "NaN"):
-        raise UnsupportedRankerError(
-            f"Tree {tree} reads 0 as missing in feature {node['split_feature']}; train with zero_as_missing=false."
-        )
 
 
 def _check_names(booster: lgb.Booster, feature_names: Sequence[str]) -> None:
@@ -259,11 +181,11 @@ def _tree_attributes(trees: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The attributes of TreeEnsembleRegressor (ai.onnx.ml 3); nodes are numbered parents first, true branch next."""
     columns: defaultdict[str, list[Any]] = defaultdict(list)
     for tree_id, tree in enumerate(trees):
-        nodes = list(_walk(tree["tree_structure"]))
+        nodes = list(walk(tree["tree_structure"]))
         # dump_model makes one dict a node and `trees` keeps them alive, so identity names a node.
         number = {id(node): position for position, node in enumerate(nodes)}
         for node_id, node in enumerate(nodes):
-            split = _read_split(node)
+            split = read_split(node)
             _append(
                 columns,
                 nodes_treeids=tree_id,
@@ -291,60 +213,11 @@ def _append(columns: Mapping[str, list[Any]], **values: Any) -> None:
         columns[name].append(value)
 
 
-def _walk(root: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The nodes of one dumped tree, parents first, left before right."""
-    pending = [root]
-    while pending:
-        node = pending.pop()
-        yield node
-        if "split_feature" in node:
-            pending += [node["right_child"], node["left_child"]]
-
-
-def _read_split(node: Mapping[str, Any]) -> Split | None:
-    if "split_feature" not in node:
-        return None
-    threshold = float(node["threshold"])
-    return Split(
-        feature=int(node["split_feature"]),
-        threshold=threshold if abs(threshold) < _DUMPED_INFINITY else math.copysign(math.inf, threshold),
-        nan_is_missing=node["missing_type"] == "NaN",
-        default_left=bool(node["default_left"]),
-        left=node["left_child"],
-        right=node["right_child"],
-    )
-
-
-def _splits_with_bounds(root: Mapping[str, Any]) -> Iterator[tuple[Split, dict[int, np.float32]]]:
-    """Each split of a dumped tree with values, on the edge of what is allowed, that lead a row to it."""
-    pending: list[tuple[Mapping[str, Any], dict[int, tuple[float, float]]]] = [(root, {})]
-    while pending:
-        node, ranges = pending.pop()
-        split = _read_split(node)
-        if split is None:
-            continue
-        yield (
-            split,
-            {
-                feature: float32_threshold(high) if high < np.inf else _first_right(low)
-                for feature, (low, high) in ranges.items()
-            },
-        )
-        low, high = ranges.get(split.feature, (-np.inf, np.inf))
-        pending.append((split.left, {**ranges, split.feature: (low, min(high, split.threshold))}))
-        pending.append((split.right, {**ranges, split.feature: (max(low, split.threshold), high)}))
-
-
-def _first_right(threshold: float) -> np.float32:
-    """The smallest float32 that goes right; nothing but NaN lies right of an infinite threshold."""
-    return np.float32(np.nan) if threshold == np.inf else _neighbour(float32_threshold(threshold), np.inf)
-
-
 def _boundary_values(thresholds: Sequence[float]) -> NDArray[np.float32]:
     values = [*range(-2, 12)]
     for threshold in thresholds:
         last_left = float32_threshold(threshold)
-        values += [_neighbour(last_left, -np.inf), last_left, _first_right(threshold)]
+        values += [neighbour(last_left, -np.inf), last_left, first_right(threshold)]
         if math.isfinite(threshold):
             values += [math.floor(threshold), math.ceil(threshold)]
     return np.unique(np.asarray(values, dtype=np.float32))

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
 
+from batch.models.dumped_trees import UnsupportedRankerError, float32_threshold
 from batch.models.ranker_onnx import (
     SCORE_TOLERANCE,
     ExportGateError,
-    UnsupportedRankerError,
     check_export,
     compare_scores,
     export_ranker,
-    float32_threshold,
     on_threshold_rows,
 )
 from shared.errors import SchemaMismatch
