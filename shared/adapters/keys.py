@@ -85,5 +85,5 @@ def release_meta(release_id: str) -> str:
 
 
 def release_bucket(release_id: str, kind: str, bucket: int) -> str:
-    """Hash: one bucket of a release's lists; `kind` is u, similar or bought_together."""
+    """Hash: one bucket of a release's lists; `kind` is u, cooccurrence, similar or bought_together."""
     return f"rel:{release_id}:{kind}:{bucket}"

@@ -25,9 +25,7 @@ def connect(url: str, *, timeout_ms: int = 1000, connect_timeout_ms: int = 500) 
     an answer fails after `timeout_ms`.
 
     Raises:
-    ------
-    ConfigurationError
-        The address is none of the three.
+        ConfigurationError: the address is none of the three.
     """
     if not url.startswith(SCHEMES):
         scheme = url.partition("://")[0][:20]

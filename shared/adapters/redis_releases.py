@@ -20,10 +20,8 @@ USERS = "nightly"
 SIMILAR = "similar"
 BOUGHT_TOGETHER = "bought_together"
 COOCCURRENCE = "cooccurrence"
-ITEM_KINDS = (SIMILAR, BOUGHT_TOGETHER, COOCCURRENCE)
-COOCCURRENCE = "cooccurrence"
-_ITEM_KINDS = (COOCCURRENCE, SIMILAR, BOUGHT_TOGETHER)
-_SHORT_NAMES = {USERS: "u"} | {kind: kind for kind in _ITEM_KINDS}
+ITEM_KINDS = (COOCCURRENCE, SIMILAR, BOUGHT_TOGETHER)
+_SHORT_NAMES = {USERS: "u"} | {kind: kind for kind in ITEM_KINDS}
 _PIPELINE = 1000
 
 
@@ -81,9 +79,7 @@ class RedisReleaseStore:
         """Write encoded lists: by keyed user hash for "nightly", by item index for the other kinds.
 
         Raises:
-        ------
-        InfrastructureFault
-            Redis does not answer, or `begin` was not called for this release.
+            InfrastructureFault: Redis does not answer, or `begin` was not called for this release.
         """
         buckets = self.user_buckets(release_id)
         if buckets == 0:
@@ -150,7 +146,7 @@ class RedisReleaseStore:
         if not meta:
             return
         names = [release_bucket(release_id, "u", bucket) for bucket in range(int(meta[b"user_buckets"]))]
-        for kind in _ITEM_KINDS:
+        for kind in ITEM_KINDS:
             names += [release_bucket(release_id, kind, bucket) for bucket in range(int(meta[b"item_buckets"]))]
         names.append(release_meta(release_id))
         for start in range(0, len(names), _PIPELINE):

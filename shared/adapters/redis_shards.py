@@ -115,9 +115,7 @@ class RedisShardReader:
         """All items: the feed position first, then the hashes page by page, then what changed meanwhile.
 
         Raises:
-        ------
-        StateUnavailable
-            Redis does not answer, or the feed outran every try.
+            StateUnavailable: Redis does not answer, or the feed outran every try.
         """
         keys = PartitionKeys(source, partition)
         for _ in range(_SNAPSHOT_TRIES):

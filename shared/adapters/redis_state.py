@@ -151,9 +151,7 @@ class RedisStateStore:
         same shards again after an interruption does no harm.
 
         Raises:
-        ------
-        MarkMoved
-            The version has a mark: it is live, and only a commit may change it.
+            MarkMoved: the version has a mark: it is live, and only a commit may change it.
         """
         keys = PartitionKeys(source, partition)
         log_mark, mark = self.marks(source, partition, version)
@@ -175,9 +173,7 @@ class RedisStateStore:
         """Say that everything up to `mark` is loaded: the version's mark, and the log's where it has none.
 
         Raises:
-        ------
-        MarkMoved
-            The version has a mark by now.
+            MarkMoved: the version has a mark by now.
         """
         keys = PartitionKeys(source, partition)
         with state_errors():

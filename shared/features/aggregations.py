@@ -20,7 +20,6 @@ from shared.events import Event, EventType
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Hashes = NDArray[np.uint64]
 
 NEVER: Final = np.iinfo(np.int64).max
 """The value of `Earliest` before the first event."""

@@ -32,11 +32,9 @@ def ordered(records: Sequence[LogRecord], source: str, partition: int) -> list[L
     """The records of one partition, ascending, each sequence once.
 
     Raises:
-    ------
-    InfrastructureFault
-        A record without a usable sequence, partition or instant, or of another partition: nothing may be guessed.
-    StreamRecreated
-        One sequence came with two instants.
+        InfrastructureFault: a record without a usable sequence, partition or instant, or of another partition: nothing
+            may be guessed.
+        StreamRecreated: one sequence came with two instants.
     """
     kept: dict[int, LogRecord] = {}
     for record in records:

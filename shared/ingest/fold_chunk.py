@@ -89,9 +89,7 @@ def standing_entry(row: LandingRow) -> Entry:
     """A row of the log, whose verdict stands.
 
     Raises:
-    ------
-    BadDeployment
-        The log holds it as an event, and this code cannot decode it.
+        BadDeployment: the log holds it as an event, and this code cannot decode it.
     """
     if row.verdict not in {Verdict.ACCEPTED, Verdict.DUPLICATE}:
         return Entry(row, None, standing=True)
@@ -131,9 +129,8 @@ def fold_chunk(
         with_log: the log's mark is the versions' mark, so landing rows and catalogue entries are written too.
 
     Raises:
-    ------
-    FoldFailed
-        A fold raised. A shard that cannot be decoded is no event's fault and raises what its decoder raises.
+        FoldFailed: a fold raised. A shard that cannot be decoded is no event's fault and raises what its decoder
+            raises.
     """
     shards = [_Shards(version, state.versions[version.name]) for version in versions]
     catalogue = {item: None if data is None else decode_entry(data) for item, data in state.products.items()}

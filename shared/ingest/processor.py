@@ -87,14 +87,10 @@ class PartitionProcessor:
         """Bring the state up to the last of these records, whatever of them, or before them, is in already.
 
         Raises:
-        ------
-        InfrastructureFault
-            Something does not answer, a record lacks its coordinates, or there is no mark where the lake holds
-            events. Nothing is lost: offer the records again.
-        StreamRecreated
-            The broker's stream was made anew under the same name.
-        BadDeployment
-            More than 5 folds failed among 100 sequences.
+            InfrastructureFault: something does not answer, a record lacks its coordinates, or there is no mark where
+                the lake holds events. Nothing is lost: offer the records again.
+            StreamRecreated: the broker's stream was made anew under the same name.
+            BadDeployment: more than 5 folds failed among 100 sequences.
         """
         pending = ordered(records, self._source, self._partition)
         if pending:
