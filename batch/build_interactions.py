@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -93,9 +93,13 @@ def build_interactions(data: Path) -> InteractionsSummary:
         (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=1))
     print(
         f"  {summary.interactions:,} interactions of {summary.users:,} users with {summary.items:,} items "
-        f"in {perf_counter() - started:.1f} s; dropped: {summary.dropped}"
+        f"in {perf_counter() - started:.1f} s; dropped: {_counted(summary.dropped)}"
     )
     return summary
+
+
+def _counted(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in dropped.items() if count) or "none"
 
 
 def load_summary(data: Path) -> InteractionsSummary:

@@ -20,6 +20,7 @@ DEFAULT_MASTER: Final = "local[*]"
 # gives. Measured in docs/decisions/0006.
 _SHORT_LIVED: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 _REPORT_EVERY_S: Final = 3.0
+_SILENT_AT_MOST_S: Final = 15.0
 _GIB: Final = 1024**3
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
@@ -99,18 +100,31 @@ def parallelism(spark: SparkSession) -> int:
 
 @contextmanager
 def task_progress(spark: SparkSession, label: str) -> Iterator[None]:
-    """Every three seconds, while the block runs, say how many of the active stage's tasks are done and at what rate."""
+    """While the block runs, say how many of the active stage's tasks are done.
+
+    It looks every three seconds and prints when a task has ended, or when 15 seconds have passed in silence.
+    """
     done = threading.Event()
     started = time.monotonic()
 
     def report() -> None:
         tracker = spark.sparkContext.statusTracker()
+        said, said_s = (-1, -1), 0.0
         while not done.wait(_REPORT_EVERY_S):
             for stage_id in tracker.getActiveStageIds():
                 stage = tracker.getStageInfo(stage_id)
-                if stage is not None:
-                    rate = stage.numCompletedTasks / (time.monotonic() - started)
-                    print(f"    {label}: {stage.numCompletedTasks} of {stage.numTasks} tasks, {rate:.1f}/s", flush=True)
+                if stage is None:
+                    continue
+                seconds = time.monotonic() - started
+                state = (stage_id, stage.numCompletedTasks)
+                if state != said or seconds - said_s >= _SILENT_AT_MOST_S:
+                    said, said_s = state, seconds
+                    rate = 60 * stage.numCompletedTasks / seconds
+                    print(
+                        f"    {label}: {stage.numCompletedTasks} of {stage.numTasks} tasks after {seconds:.0f} s, "
+                        f"{rate:.1f} a minute",
+                        flush=True,
+                    )
 
     reporter = threading.Thread(target=report, name="spark-progress", daemon=True)
     reporter.start()

@@ -123,7 +123,7 @@ def _load_partition(table: pa.Table, source: str, partition: int, store: RedisSt
     seconds = time.perf_counter() - started
     print(
         f"  {source}/{partition}: {folded:,} events, {len(users):,} users, {len(items):,} items, "
-        f"{len(products):,} products in {seconds:.1f} s ({folded / seconds:,.0f} events/s), "
+        f"{len(products):,} catalogue entries in {seconds:.1f} s ({folded / seconds:,.0f} events/s), "
         f"mark {loaded.mark.sequence}",
         flush=True,
     )

@@ -29,7 +29,7 @@ class Claims:
         claim = Claim(sentence, bool(holds), evidence)
         self.made.append(claim)
         sign = "[bold green]✓[/]" if claim.holds else "[bold red]✗[/]"
-        self.console.print(f"  {sign} {escape(sentence)} [dim]({escape(evidence)})[/]")
+        self.console.print(f"  {sign} {escape(sentence)} [dim]({escape(evidence)})[/]", soft_wrap=True)
         return claim.holds
 
     @property

@@ -32,6 +32,7 @@ from shared.errors import ConfigurationError, InfrastructureFault, RecommndrErro
 from shared.events import from_ms
 from shared.releases.manifest import ReleaseManifest
 
+PAGE_COLUMNS: Final = 100
 STALE_DAYS: Final = 3
 """Older data still works, but what is decayed by the hour or day has died away."""
 
@@ -46,7 +47,7 @@ def make_ready(
     began = time.monotonic()
 
     def say(text: str) -> None:
-        console.print(f"[bold]» {text}[/] [dim]{time.monotonic() - began:.0f} s[/]")
+        console.print(f"[bold]» {text}[/] [dim]({time.monotonic() - began:.0f} s since the start)[/]")
 
     if not fresh and is_prepared(data, source):
         servers.start()
@@ -189,12 +190,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _width() -> int | None:
+    """The terminal's own width, or that of a page where the story goes into a file or a pipe."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else PAGE_COLUMNS
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     arguments = _arguments(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is ended then, too
-    return run(arguments, Console(highlight=False))
+    return run(arguments, Console(highlight=False, width=_width()))
 
 
 if __name__ == "__main__":

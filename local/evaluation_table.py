@@ -31,10 +31,11 @@ def read_report(data: Path) -> dict[str, Any]:
 
 def show(report: Mapping[str, Any], console: Console) -> None:
     """Print every method, the best first, with its bootstrap interval."""
-    table = Table(title=f"evaluation on the test period: {report['queries']:,} pages of {report['users']:,} users")
-    table.add_column("method")
+    console.print(f"  evaluation on the test period: {report['queries']:,} pages of {report['users']:,} users")
+    table = Table(box=None)
+    table.add_column("method", no_wrap=True)
     for name in ("NDCG@20", "95% interval", "Recall@20", "coverage", *SEGMENTS.values()):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     ordered = sorted(report["methods"].items(), key=lambda entry: -entry[1]["all"]["ndcg"]["estimate"])
     for name, segments in ordered:
         every, ndcg = segments["all"], segments["all"]["ndcg"]

@@ -82,7 +82,7 @@ class Story:
         deep = self.look(shopper, DEEP)
         self.screen.page(page)
         self.claims.check("her page is full", len(page.items) == PAGE, f"{len(page.items)} of {PAGE} items")
-        self.claims.check("nothing fell back", page.fallback is None, f"fallback: {page.fallback}")
+        self.claims.check("nothing fell back", page.fallback is None, f"fallback: {page.fallback or 'none'}")
         self.in_stock(page)
         self.ranked(page, deep)
         own = personal(page.items)
@@ -163,7 +163,7 @@ class Story:
         self.claims.check(
             "the stranger's first page is what is popular and new, and says that she is not known",
             len(first.items) == PAGE and not own and first.fallback is not None,
-            f"{len(first.items)} items, {len(own)} from a personal source, fallback: {first.fallback}",
+            f"{len(first.items)} items, {len(own)} from a personal source, fallback: {first.fallback or 'none'}",
         )
         shared = len(set(first.ids) & set(other.ids))
         self.claims.check("it is another page than the customer's", shared < PAGE // 2, f"{shared} items in common")
@@ -177,7 +177,7 @@ class Story:
         self.claims.check(
             "one click makes the page personal",
             second.ids != first.ids and bool(now) and second.fallback is None,
-            f"{len(now)} items come from a personal source, fallback: {second.fallback}",
+            f"{len(now)} items come from a personal source, fallback: {second.fallback or 'none'}",
         )
 
     def around_an_item(self, clicked: Sequence[Shown]) -> None:

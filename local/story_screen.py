@@ -29,7 +29,7 @@ class Screen:
 
     def say(self, text: str, dim: str = "") -> None:
         """A line, and perhaps something less important behind it."""
-        self.console.print(f"  {escape(text)}" + (f"  [dim]{escape(dim)}[/]" if dim else ""))
+        self.console.print(f"  {escape(text)}" + (f"  [dim]{escape(dim)}[/]" if dim else ""), soft_wrap=True)
 
     def page(self, page: Page, before: Page | None = None, limit: int | None = None) -> None:
         """The page as a table; with `before`, where each item stood."""
@@ -55,7 +55,7 @@ class Screen:
 
     def times(self, took_ms: Mapping[str, Sequence[float]]) -> None:
         """Percentiles by endpoint."""
-        table = Table()
+        table = Table(box=None)
         for name in ("endpoint", "answers", "p50 ms", "p99 ms"):
             table.add_column(name, justify="left" if name == "endpoint" else "right")
         for endpoint, took in took_ms.items():
