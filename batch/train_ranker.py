@@ -53,8 +53,8 @@ def fit(data: Path, params: RankerParams, tracking: Tracking) -> lgb.Booster:
             files=[folder / "importance.png", folder / "model.txt"],
         )
         (folder / "run.json").write_bytes(msgspec.json.encode({"run_id": run_id}))
-    held_out = f"NDCG@20 {held_out_ndcg:.4f} on sampled pages of held-out users"
-    print(f"{booster.num_trees()} trees, {held_out}, {seconds:.1f} s")
+    quality = f"NDCG@20 {held_out_ndcg:.4f} on sampled pages of held-out users"
+    print(f"{booster.num_trees()} trees, {quality}, {seconds:.1f} s")
     return booster
 
 
