@@ -210,6 +210,8 @@ class EventSource:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC) - _EPOCH
+_FIRST_INSTANT = datetime(1, 1, 2, tzinfo=UTC)
+_LAST_INSTANT = datetime(9999, 12, 30, tzinfo=UTC)
 
 
 def _convert[T](value: object, kind: type[T]) -> T:
@@ -225,10 +227,13 @@ def _checked(event: Event) -> Event:
         value = getattr(event, name)
         if value is not None:
             check_id(value, name)
+    _check_instant(event.occurred_at, "occurred_at")
     kind = event.event_type
     if kind is EventType.ITEM_UPDATED:
         _require(event, present=("item_id", "changes"), absent=("user_id",))
-        event.item_changes()
+        arrived_at = event.item_changes().arrived_at
+        if arrived_at is not UNSET:
+            _check_instant(arrived_at, "arrived_at")
     elif kind is EventType.PREFERENCES_SET:
         _require(event, present=("user_id", "changes"), absent=("item_id",))
         event.preferences()
@@ -237,6 +242,12 @@ def _checked(event: Event) -> Event:
     else:
         _require(event, present=("user_id", "item_id"), absent=("changes",))
     return event
+
+
+def _check_instant(instant: datetime, name: str) -> None:
+    # Compared in UTC: with an offset an instant may lie outside what UTC, or a shop's zone, has a date for.
+    if not _FIRST_INSTANT <= instant <= _LAST_INSTANT:
+        raise InvalidEvent(f"{name} must lie between {_FIRST_INSTANT.date()} and {_LAST_INSTANT.date()}")
 
 
 def _require(event: Event, *, present: tuple[str, ...], absent: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Any, Final
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions.api.problems import problem
@@ -44,6 +45,10 @@ class RequestBoundary:
             await body.drain()
             text = f"the body has more than the {limit} bytes allowed; send fewer events in one request"
             await answer.replace(scope, problem(413, text, kind="body_too_large", instance=scope["path"]))
+        except ClientDisconnect:
+            # Nobody reads this answer; it is counted as the client's fault, and no alarm is due.
+            text = "the connection ended before the request was whole"
+            await answer.replace(scope, problem(400, text, kind="incomplete_request", instance=scope["path"]))
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             text = "this is our fault, not yours; it was logged"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,6 +176,23 @@ def test_a_fault_of_ours_is_a_problem_too_and_tells_nothing_of_the_inside(shop: 
     problem = problem_of(shop.client.get("/popular"), 500)
     assert "NoneType" not in json.dumps(problem)
     assert 'recommndr_http_requests_total{route="/popular",status="500"} 1.0' in shop.client.get("/metrics").text
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault_of_ours(
+    shop: ApiShop, caplog: pytest.LogCaptureFixture
+) -> None:
+    scope = {"type": "http", "method": "POST", "path": "/events", "query_string": b"", "headers": []}
+    coming = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"[", "more_body": True}]
+
+    async def receive() -> Any:
+        return coming.pop()
+
+    async def send(_message: Any) -> None:
+        return
+
+    asyncio.run(shop.client.app(scope, receive, send))
+    assert not caplog.records
+    assert 'recommndr_http_requests_total{route="/events",status="400"} 1.0' in shop.client.get("/metrics").text
 
 
 def test_before_the_first_release_the_answer_says_what_to_do(servers: EmbeddedServers, tmp_path: Path) -> None:

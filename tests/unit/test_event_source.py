@@ -87,7 +87,8 @@ def fields(**changes: Any) -> dict[str, Any]:
     [
         {"event_id": None}, {"event_id": ""}, {"event_id": "a/b"}, {"event_id": 7},
         {"event_type": "buy"}, {"event_type": None}, {"occurred_at": None}, {"occurred_at": "2026-05-01T10:00:00"},
-        {"occurred_at": 5}, {"occurred_at": "yesterday"}, {"user_id": None}, {"item_id": None}, {"user_id": "x" * 129},
+        {"occurred_at": 5}, {"occurred_at": "yesterday"}, {"occurred_at": "0001-01-01T00:00:00+23:59"},
+        {"occurred_at": "9999-12-31T23:59:59-23:59"}, {"user_id": None}, {"item_id": None}, {"user_id": "x" * 129},
         {"session_id": "a/b"}, {"recommendation_id": ""}, {"quantity": 0}, {"quantity": 1.5}, {"quantity": 10**7},
         {"price_cents": -1}, {"price_cents": 10**12}, {"schema_version": 2}, {"unknown": 1}, {"changes": {"stock": 1}},
         {"context": {"a": 1}}, {"context": {str(n): "x" for n in range(21)}}, {"context": {"a": "x" * 201}},
@@ -95,6 +96,8 @@ def fields(**changes: Any) -> dict[str, Any]:
         {"event_type": "item_updated", "user_id": None},
         {"event_type": "item_updated", "user_id": None, "changes": {"stock": -1}},
         {"event_type": "item_updated", "user_id": None, "changes": {"colour": "red"}},
+        {"event_type": "item_updated", "user_id": None, "changes": {"arrived_at": "0001-01-01T00:00:00+23:59"}},
+        {"event_type": "item_updated", "user_id": None, "changes": {"arrived_at": "9999-12-31T23:59:59-23:59"}},
         {"event_type": "preferences_set", "changes": {}},
         {"event_type": "preferences_set", "item_id": None, "changes": {"personalised": "no"}},
         {"event_type": "user_erased"}, {"event_type": "user_erased", "item_id": None, "changes": {}},
