@@ -66,22 +66,6 @@ def catalogue_coverage(ranked: NDArray[np.integer], item_count: int, k: int) -> 
     return float(np.count_nonzero(shown >= 0)) / max(1, item_count)
 
 
-def paired_bootstrap(
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    clusters: NDArray[np.integer],
-    *,
-    samples: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """The mean of a - b over queries [n], and its 95% interval when whole clusters (users) are drawn with replacement.
-
-    Queries of one user depend on each other; drawing queries would make the interval too narrow.
-    """
-    sums_a, sums_b, sizes = _resample(a, b, clusters, samples, seed)
-    return _interval(float(np.mean(a) - np.mean(b)), (sums_a - sums_b) / sizes)
-
-
 def bootstrap_ratio(
     a: NDArray[np.float64],
     b: NDArray[np.float64],
@@ -90,7 +74,11 @@ def bootstrap_ratio(
     samples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """As `paired_bootstrap`, of mean(a) / mean(b); infinite where b is 0 throughout, NaN where a is too."""
+    """mean(a) / mean(b) over queries [n] and its paired 95% interval, whole clusters (users) drawn with replacement.
+
+    Queries of one user depend on each other; drawing queries would make the interval too narrow. Infinite where b is 0
+    throughout, NaN where a is too. Raises ValueError for unequal lengths.
+    """
     sums_a, sums_b, _ = _resample(a, b, clusters, samples, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
         return _interval(float(np.sum(a) / np.sum(b)), sums_a / sums_b)

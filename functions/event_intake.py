@@ -12,7 +12,7 @@ import msgspec
 from functions.addressable_ids import check_addressable
 from functions.circuit import Circuit
 from functions.metrics import Metrics
-from shared.errors import InvalidEvent
+from shared.errors import InvalidEvent, RecommndrError
 from shared.events import FUTURE_LIMIT_MS, Event, decode_event, encode_event
 from shared.ports import EventLog
 
@@ -38,7 +38,7 @@ class Outcome:
     reason: str | None = None
 
 
-class MalformedBatch(Exception):
+class MalformedBatch(RecommndrError):
     """The body is no JSON at all."""
 
 
