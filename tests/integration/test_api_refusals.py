@@ -190,7 +190,10 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_fault_of_ours(
     async def send(_message: Any) -> None:
         return
 
-    asyncio.run(shop.client.app(scope, receive, send))
+    async def request() -> None:
+        await shop.client.app(scope, receive, send)
+
+    asyncio.run(request())
     assert not caplog.records
     assert 'recommndr_http_requests_total{route="/events",status="400"} 1.0' in shop.client.get("/metrics").text
 
