@@ -35,6 +35,8 @@ BYSTANDER_MAY_LOSE: Final = 3
 POPULAR_POOL: Final = 40
 MOST_PROBES: Final = 12
 MEASURED_PAGES: Final = 200
+JUDGES: Final = 10
+"""Customers beside her on whose pages the ranker's direction is judged: one page alone may be an exception."""
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Story:
         shopper = Shopper(self.api, heroine.user_id)
         stranger = Shopper(self.api, f"guest-{uuid.uuid4().hex[:12]}")
         touched = self.introduce(shopper, heroine)
-        page = self.her_list(shopper)
+        page = self.her_list(shopper, others)
         bystander = Shopper(self.api, next(user for user in others if user != heroine.user_id))
         unmoved = self.look(bystander)
         clicked = self.three_clicks(shopper, page, touched)
@@ -75,23 +77,22 @@ class Story:
         )
         return {entry["item_id"] for entry in history}
 
-    def her_list(self, shopper: Shopper) -> Page:
+    def her_list(self, shopper: Shopper, others: Sequence[str]) -> Page:
         """Her list and why."""
         self.screen.chapter("Her list, and why")
         page = self.look(shopper)
-        deep = self.look(shopper, DEEP)
         self.screen.page(page)
         self.claims.check("her page is full", len(page.items) == PAGE, f"{len(page.items)} of {PAGE} items")
         self.claims.check("nothing fell back", page.fallback is None, f"fallback: {page.fallback or 'none'}")
         self.in_stock(page)
-        self.ranked(page, deep)
+        self.ranked(page, [self.look(Shopper(self.api, user), DEEP) for user in [shopper.user_id, *others[:JUDGES]]])
         own = personal(page.items)
         sentence = "most of her page comes from what is known about her"
         self.claims.check(sentence, len(own) > PAGE // 2, f"{len(own)} of {len(page.items)} items")
         return page
 
-    def ranked(self, page: Page, deep: Page) -> None:
-        """Claim that a ranker worked on the page, and in the right direction."""
+    def ranked(self, page: Page, judged: Sequence[Page]) -> None:
+        """Claim that a ranker worked on the page, and on many customers' pages in the right direction."""
         different = distinct_scores(page.items)
         self.claims.check(
             "the ranker tells her items apart", different > PAGE // 2, f"{different} different scores on the page"
@@ -100,11 +101,12 @@ class Story:
         self.claims.check(
             "the best score comes first, except where variety moved an item", in_ranker_order(page.items), ends
         )
-        top, bottom = mean_sources(deep.items[:PAGE]), mean_sources(deep.items[-PAGE:])
+        top = mean_sources([item for one in judged for item in one.items[:PAGE]])
+        bottom = mean_sources([item for one in judged for item in one.items[-PAGE:]])
         self.claims.check(
             "what more sources agree on stands higher",
             top > bottom,
-            f"{top:.2f} sources an item at the top, {bottom:.2f} at rank {len(deep.items)}",
+            f"{len(judged)} customers: {top:.2f} sources an item at the top, {bottom:.2f} at rank {DEEP}",
         )
 
     def three_clicks(self, shopper: Shopper, page: Page, touched: set[str]) -> list[Shown]:

@@ -37,7 +37,12 @@ _COLUMN: Final = {name: column for column, name in enumerate(Retrieval)}
 
 
 def carrying_source(ranks: NDArray[np.int16]) -> Retrieval | None:
-    """The source that speaks for a candidate: the best rank (int16[S], 0: not carried), the more personal on a tie."""
+    """The source that speaks for a candidate, by its ranks (int16[S], 0: not carried).
+
+    What the shopper touched herself is said first; else the best rank speaks, the more personal on a tie.
+    """
+    if ranks[_COLUMN[Retrieval.REPEAT]] > 0:
+        return Retrieval.REPEAT
     carried = [name for name in PERSONAL_FIRST if ranks[_COLUMN[name]] > 0]
     return min(carried, key=lambda name: int(ranks[_COLUMN[name]]), default=None)
 

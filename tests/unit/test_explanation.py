@@ -24,6 +24,10 @@ def test_the_best_rank_speaks_and_the_more_personal_on_a_tie() -> None:
     assert carrying_source(ranks()) is None
 
 
+def test_what_she_touched_herself_is_said_first() -> None:
+    assert carrying_source(ranks(popular=1, similar=2, repeat=9)) is Retrieval.REPEAT
+
+
 @pytest.mark.parametrize("source", list(Retrieval))
 def test_a_sentence_is_whole_whatever_is_known(source: Retrieval) -> None:
     for seed in ("A {curly} cup", None, ""):
