@@ -25,13 +25,18 @@ class Serving(msgspec.Struct, frozen=True):
 class InstanceLock:
     """Held for as long as the process lives, however it ends; a context manager.
 
-    Raises ConfigurationError when another process holds it.
+    Raises ConfigurationError when another process holds it, or the folder cannot be had.
     """
 
     def __init__(self, data: Path) -> None:
-        data.mkdir(parents=True, exist_ok=True)
         self._path = data / LOCK_NAME
-        self._file = self._path.open("a+b")
+        try:
+            data.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a+b")
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot write into {data} ({error.strerror}); give a folder of yours with --data"
+            ) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

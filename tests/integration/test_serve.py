@@ -121,6 +121,12 @@ def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:
     assert EmbeddedServer(tmp_path / "state", ()).pid() is None
 
 
+def test_a_file_in_place_of_the_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(ConfigurationError, match="taken"):
+        InstanceLock(tmp_path / "taken")
+
+
 def test_a_lock_is_free_again_when_its_holder_is_gone(tmp_path: Path) -> None:
     with InstanceLock(tmp_path) as lock:
         lock.announce("http://localhost:1")
