@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import yaml
 
+from batch.night_lock import one_night
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_state import RedisStateStore
@@ -149,12 +150,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.master is not None:
         values["master"] = arguments.master
     stages = choose_stages(read_stages(PIPELINE, values), arguments.first, arguments.only)
-    if stages[0].name == names[0]:
-        seal_first(arguments.data, redis_url, settings)
-    try:
-        return run_stages(stages, _resume_command(arguments))
-    finally:
-        _stop_spark()
+    with one_night(arguments.data):
+        if stages[0].name == names[0]:
+            seal_first(arguments.data, redis_url, settings)
+        try:
+            return run_stages(stages, _resume_command(arguments))
+        finally:
+            _stop_spark()
 
 
 def _resume_command(arguments: argparse.Namespace) -> str:

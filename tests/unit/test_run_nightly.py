@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from batch import run_nightly
+from batch.night_lock import one_night
 from batch.run_nightly import PIPELINE, choose_stages, main, read_stages
 from shared.errors import ConfigurationError
 
@@ -58,6 +59,7 @@ def test_every_stage_runs_in_order_with_its_arguments(
     pipeline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "a shop"
+    data.mkdir()
     assert main(["--data", str(data), "--master", "local[1]"]) == 0
     said = capsys.readouterr().out
     assert ran(said) == [
@@ -67,6 +69,20 @@ def test_every_stage_runs_in_order_with_its_arguments(
     ]
     assert "nothing sealed" in said, "no Redis answers: that is said and is no failure"
     assert said.count(" s  ok") == 3
+
+
+def test_a_second_night_on_the_same_folder_is_refused_and_one_on_another_is_not(
+    pipeline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop, other = tmp_path / "shop", tmp_path / "other"
+    shop.mkdir()
+    other.mkdir()
+    with one_night(shop):
+        assert main(["--data", str(shop)]) == 2
+        assert "runs on" in capsys.readouterr().err
+        assert main(["--data", str(other)]) == 0
+    assert main(["--data", str(shop)]) == 0
+    assert main(["--data", str(tmp_path / "nowhere")]) == 2
 
 
 def test_a_failing_stage_ends_the_night_and_tells_how_to_go_on(
