@@ -24,7 +24,6 @@ from batch.metrics import (
     ndcg_at,
     recall_at,
 )
-from batch.page_columns import PageColumns, load_pages
 from batch.pictures import bar_chart
 from batch.tracking import Tracking
 from shared.adapters.folder_blob import FolderBlobStore
@@ -33,6 +32,7 @@ from shared.cli import command
 from shared.errors import ConfigurationError
 from shared.features.definitions import Retrieval
 from shared.ingest.lake import read_manifest
+from shared.ranking.page_table import PageTable, load_pages
 from shared.ranking.rules import diversify
 from shared.ranking.scorer import OnnxScorer
 
@@ -56,7 +56,7 @@ class Queries:
     segments: dict[str, NDArray[np.bool_]]
 
 
-def whole_lists(pages: PageColumns, scorer: OnnxScorer) -> Lists:
+def whole_lists(pages: PageTable, scorer: OnnxScorer) -> Lists:
     """int32[q, K] item indexes as they would be shown: scored (strangers: popularity), kept diverse; -1 pads."""
     scores = np.concatenate(
         [
@@ -73,7 +73,7 @@ def whole_lists(pages: PageColumns, scorer: OnnxScorer) -> Lists:
     return shown
 
 
-def source_lists(pages: PageColumns, source: int) -> Lists:
+def source_lists(pages: PageTable, source: int) -> Lists:
     """int32[q, K] item indexes of one source alone, in its own order; -1 pads."""
     shown = np.full((len(pages.length), K), -1, dtype=np.int32)
     for query, rows in enumerate(_slices(pages)):
@@ -84,7 +84,7 @@ def source_lists(pages: PageColumns, source: int) -> Lists:
     return shown
 
 
-def queries_of(pages: PageColumns) -> Queries:
+def queries_of(pages: PageTable) -> Queries:
     """The test queries of a page table; an item that retrieval could not know counts as a positive never found."""
     starts = np.cumsum(pages.positives) - pages.positives
     unknown = int(pages.index.max(initial=0)) + 1
@@ -184,12 +184,12 @@ def _bar_line(bar: Mapping[str, Any]) -> str:
     )
 
 
-def _slices(pages: PageColumns) -> list[slice]:
+def _slices(pages: PageTable) -> list[slice]:
     ends = np.cumsum(pages.length)
     return [slice(int(end - length), int(end)) for end, length in zip(ends, pages.length, strict=True)]
 
 
-def _candidate_recall(pages: PageColumns) -> float:
+def _candidate_recall(pages: PageTable) -> float:
     return float(pages.positive.sum() / max(int(pages.positives.sum()), 1))
 
 
@@ -205,7 +205,7 @@ def _summary(values: Mapping[str, NDArray[np.float64] | float], queries: Queries
     return summary
 
 
-def _unseen(lists: Mapping[str, Lists], pages: PageColumns, queries: Queries) -> dict[str, float]:
+def _unseen(lists: Mapping[str, Lists], pages: PageTable, queries: Queries) -> dict[str, float]:
     """Recall at K of positives that the user had never acted on."""
     starts = np.cumsum(pages.positives) - pages.positives
     fresh = [

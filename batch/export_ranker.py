@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 
 from batch.models.ranker_onnx import check_export, export_ranker
-from batch.page_columns import load_pages
 from shared.adapters.stage_folder import replace_folder
 from shared.cli import command
 from shared.errors import ConfigurationError
 from shared.features.vector import SCHEMA
+from shared.ranking.page_table import load_pages
 
 GATE_ROWS: Final = 20_000
 

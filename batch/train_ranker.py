@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch.models.ranker import RankerParams, RankingRows, train_ranker
-from batch.page_columns import PageColumns, load_pages
 from batch.pictures import bar_chart
 from batch.tracking import Tracking
 from shared.adapters.stage_folder import replace_folder
 from shared.cli import command
 from shared.errors import ConfigurationError
 from shared.features.vector import SCHEMA
+from shared.ranking.page_table import PageTable, load_pages
 
 LABEL_GAIN: Final = (0.0, 1.0, 6.0, 12.0)
 """Gain of nothing, a view, a cart, a purchase."""
@@ -67,7 +67,7 @@ def held_out_users(user: NDArray[np.int32]) -> NDArray[np.bool_]:
     return np.array([point[one] < HELD_OUT_SHARE for one in user])
 
 
-def ranking_rows(pages: PageColumns, chosen: NDArray[np.bool_]) -> RankingRows:
+def ranking_rows(pages: PageTable, chosen: NDArray[np.bool_]) -> RankingRows:
     """The chosen pages that hold at least one graded candidate."""
     starts = np.cumsum(pages.length) - pages.length
     graded = np.add.reduceat(pages.label > 0, starts) > 0

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from feature_jobs.instants import Instant, instants_of, sample, sessions
-from feature_jobs.page_table import BASELINE_LENGTH, PageRows
+from feature_jobs.page_rows import BASELINE_LENGTH, PageRows
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
 from shared.candidates.span import SpanModel, load_span
