@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import CorruptRecord
 from shared.events import Event, EventType
 
 Floats = NDArray[np.float64]
@@ -73,6 +75,14 @@ class LastK:
 
 
 Aggregation = Decayed | Count | Earliest | LastK
+
+_KINDS: Final[Mapping[str, type[Aggregation]]] = {
+    "decayed": Decayed,
+    "count": Count,
+    "earliest": Earliest,
+    "last_k": LastK,
+}
+_NAMES: Final = {kind: name for name, kind in _KINDS.items()}
 
 Entry = tuple[int, int, int]
 """(effective_at epoch ms, event id hash, item id hash)."""
@@ -160,9 +170,34 @@ class Layout:
             return decay(values, float(at - newest_at), self.half_lives_ms) + amounts
         return values + decay(amounts, float(newest_at - at), self.half_lives_ms)
 
+    def describe(self) -> list[dict[str, Any]]:
+        """The slots as JSON values, in order: what a release keeps so that other code can fold its state version."""
+        return [_described(one) for kind in (self.decayed, self.counts, self.earliest, self.lists) for one in kind]
+
+    @classmethod
+    def from_description(cls, described: Sequence[Mapping[str, Any]]) -> Layout:
+        """The inverse of `describe`. Raises CorruptRecord for what is no aggregation that this code knows."""
+        return cls([_aggregation(one) for one in described])
+
     def __repr__(self) -> str:
         """All slots in order: what the state version hashes."""
         return repr((self.decayed, self.counts, self.earliest, self.lists))
+
+
+def _described(aggregation: Aggregation) -> dict[str, Any]:
+    return {"kind": _NAMES[type(aggregation)], **msgspec.json.decode(msgspec.json.encode(aggregation))}
+
+
+def _aggregation(described: Mapping[str, Any]) -> Aggregation:
+    try:
+        aggregation = msgspec.convert(described, _KINDS[described["kind"]])
+    except (KeyError, TypeError, msgspec.ValidationError) as error:
+        raise CorruptRecord(f"{described!r} is no aggregation this code knows ({error!r})") from error
+    positive = all(getattr(aggregation, name, 1) > 0 for name in ("half_life_ms", "k"))
+    # Compared, because a field this code does not know would change what the aggregation means.
+    if not positive or described != _described(aggregation):
+        raise CorruptRecord(f"{described!r} is no aggregation this code knows: it would be read as {aggregation!r}")
+    return aggregation
 
 
 def decay(values: Floats, elapsed_ms: Floats | float, half_lives_ms: Floats) -> Floats:

@@ -28,6 +28,7 @@ from shared.features.aggregations import (
     Layout,
 )
 from shared.features.declaration import Entity, Feature
+from shared.features.state import FORMAT
 from shared.features.views import PairView
 
 
@@ -295,5 +296,11 @@ def layout_of(entities: set[Entity], features: tuple[Feature, ...] = FEATURES) -
 USER_LAYOUT: Final = layout_of({Entity.USER, Entity.PAIR})
 ITEM_LAYOUT: Final = layout_of({Entity.ITEM})
 
-STATE_VERSION: Final = blake2b(repr((USER_LAYOUT, ITEM_LAYOUT)).encode(), digest_size=4).hexdigest()
-"""Names the aggregations that state in Redis was folded with."""
+
+def version_name(user_layout: Layout, item_layout: Layout) -> str:
+    """The name of the state version that keeps these layouts in the format of this code."""
+    return blake2b(repr((FORMAT, user_layout, item_layout)).encode(), digest_size=4).hexdigest()
+
+
+STATE_VERSION: Final = version_name(USER_LAYOUT, ITEM_LAYOUT)
+"""Names the aggregations that state in Redis was folded with, and the format of its bytes."""

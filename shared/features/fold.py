@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from shared.events import BEHAVIOUR, Event, EventType, effective_at, id_hash
-from shared.features.definitions import ITEM_LAYOUT, USER_LAYOUT
+from shared.features.aggregations import Layout
+from shared.features.definitions import ITEM_LAYOUT
 from shared.features.shard import UserShard
 from shared.features.state import EntityState
 
@@ -26,7 +27,7 @@ def fold_user(shard: UserShard, event: Event, enqueued_at: int, sequence: int) -
     if not shard.accepted.accepts(id_hash(event.event_id), enqueued_at):
         return False
     if shard.state.expired(enqueued_at):
-        shard.state = EntityState.empty(USER_LAYOUT)
+        shard.state = EntityState.empty(shard.state.layout)
     if event.event_type in BEHAVIOUR:
         shard.state.add(event, enqueued_at)
     elif event.event_type is EventType.PREFERENCES_SET:
@@ -35,7 +36,7 @@ def fold_user(shard: UserShard, event: Event, enqueued_at: int, sequence: int) -
         if shard.preferences_version is None or version[:2] > shard.preferences_version[:2]:
             shard.preferences_version = version
     elif event.event_type is EventType.USER_ERASED:
-        shard.state = EntityState.empty(USER_LAYOUT)
+        shard.state = EntityState.empty(shard.state.layout)
         shard.preferences_version = None
     return True
 
@@ -50,14 +51,14 @@ class ItemCounters:
         self.state = state
 
     @classmethod
-    def empty(cls) -> ItemCounters:
+    def empty(cls, layout: Layout = ITEM_LAYOUT) -> ItemCounters:
         """Nothing counted yet."""
-        return cls(EntityState.empty(ITEM_LAYOUT))
+        return cls(EntityState.empty(layout))
 
     @classmethod
-    def decode(cls, data: bytes) -> ItemCounters:
-        """The inverse of `encode`."""
-        return cls(EntityState.decode(ITEM_LAYOUT, data))
+    def decode(cls, data: bytes, layout: Layout = ITEM_LAYOUT) -> ItemCounters:
+        """The inverse of `encode` under the same layout."""
+        return cls(EntityState.decode(layout, data))
 
     def encode(self) -> bytes:
         """Fixed-size bytes: see `EntityState.encode`."""

@@ -13,16 +13,15 @@ import msgspec
 from shared.catalog import FieldVersion
 from shared.errors import CorruptRecord
 from shared.events import Preferences
-from shared.features.aggregations import DAY_MS
+from shared.features.aggregations import DAY_MS, Layout
 from shared.features.definitions import USER_LAYOUT
-from shared.features.state import EMPTY_AT, EntityState
+from shared.features.state import EMPTY_AT, FORMAT, EntityState
 
 RING_SPAN_MS: Final = DAY_MS
 RING_SIZE: Final = 256
 
 _ACCEPTED = struct.Struct("<Qq")
 _HEADER = struct.Struct("<BqqHH")
-_FORMAT: Final = 1
 
 
 @dataclass(slots=True)
@@ -60,16 +59,16 @@ class UserShard:
     preferences_version: FieldVersion | None = None
 
     @classmethod
-    def empty(cls) -> UserShard:
+    def empty(cls, layout: Layout = USER_LAYOUT) -> UserShard:
         """A user this partition never heard of."""
-        return cls(EntityState.empty(USER_LAYOUT))
+        return cls(EntityState.empty(layout))
 
     def encode(self) -> bytes:
         """Header, ring, preferences (MessagePack), state."""
         preferences = _ENCODER.encode(self.preferences_version) if self.preferences_version else b""
         return b"".join(
             (
-                _HEADER.pack(_FORMAT, self.sequence, self.enqueued_at, len(self.accepted.known), len(preferences)),
+                _HEADER.pack(FORMAT, self.sequence, self.enqueued_at, len(self.accepted.known), len(preferences)),
                 *starmap(_ACCEPTED.pack, self.accepted.known.items()),
                 preferences,
                 self.state.encode(),
@@ -77,17 +76,17 @@ class UserShard:
         )
 
     @classmethod
-    def decode(cls, data: bytes) -> UserShard:
-        """The inverse of `encode`; raises CorruptRecord for bytes of another format."""
+    def decode(cls, data: bytes, layout: Layout = USER_LAYOUT) -> UserShard:
+        """The inverse of `encode` under the same layout; raises CorruptRecord for bytes of another format."""
         try:
             form, sequence, enqueued_at, ring_length, preferences_length = _HEADER.unpack_from(data)
-            if form != _FORMAT:
-                raise CorruptRecord(f"a user shard of format {form}, this code reads {_FORMAT}")
+            if form != FORMAT:
+                raise CorruptRecord(f"a user shard of format {form}, this code reads {FORMAT}")
             ring_end = _HEADER.size + ring_length * _ACCEPTED.size
             ring = dict(cast("Iterator[tuple[int, int]]", _ACCEPTED.iter_unpack(data[_HEADER.size : ring_end])))
             state_start = ring_end + preferences_length
             version = _DECODER.decode(data[ring_end:state_start]) if preferences_length else None
-            state = EntityState.decode(USER_LAYOUT, data[state_start:])
+            state = EntityState.decode(layout, data[state_start:])
         except (struct.error, ValueError, msgspec.DecodeError) as error:
             raise CorruptRecord(f"a user shard of {len(data)} bytes cannot be read: {error}") from error
         return cls(state, AcceptedIds(ring), sequence, enqueued_at, version)
@@ -101,9 +100,12 @@ class Shopper:
     preferences: Preferences | None = None
 
 
-def merge_shards(shards: Iterable[UserShard], as_of: int) -> Shopper:
-    """The user whom these shards describe at `as_of` (epoch ms); behaviour idle for 400 days has expired."""
-    state = EntityState.empty(USER_LAYOUT)
+def merge_shards(shards: Iterable[UserShard], as_of: int, layout: Layout = USER_LAYOUT) -> Shopper:
+    """The user whom these shards of one layout describe at `as_of` (epoch ms).
+
+    Behaviour idle for 400 days has expired.
+    """
+    state = EntityState.empty(layout)
     newest: FieldVersion | None = None
     for shard in shards:
         if not shard.state.expired(as_of):

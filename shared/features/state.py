@@ -22,6 +22,9 @@ from shared.features.aggregations import (
     merge_entries,
 )
 
+FORMAT: Final = 1
+"""Of all bytes that user shards and item counters become. It is part of STATE_VERSION: raise it with every change."""
+
 EMPTY_AT: Final = np.iinfo(np.int64).min
 """newest_at and last_enqueued_at of a state that has folded nothing."""
 
