@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from functions.item_follower import FollowedItems
 from functions.release_watcher import NO_RELEASE, ReleaseWatcher
 from shared.adapters.redis_connection import eviction_policy
+from shared.adapters.redis_topology import sharing_nodes
 from shared.errors import InfrastructureFault, RecommndrError
 from shared.ingest.lake import LakeManifest, read_manifest
 from shared.ports import BlobStore, RetainedLog
@@ -66,9 +67,15 @@ class Readiness:
 
     def _feature_state(self) -> Check:
         try:
-            self._state_client.ping()
+            nodes = sharing_nodes(self._state_client)
         except RedisError as error:
             return Check("feature_state", ok=False, detail=f"Redis does not answer: {type(error).__name__}")
+        if nodes > 1:
+            detail = (
+                f"Redis is a cluster of {nodes} nodes, and clients must follow its keys from node to node: use one "
+                "node, or a clustering policy with one endpoint (Azure: Enterprise)"
+            )
+            return Check("feature_state", ok=False, detail=detail)
         return Check("feature_state", ok=True, detail="Redis answers")
 
     def _eviction(self) -> Check:
