@@ -35,7 +35,7 @@ LOG_OPTIONS = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-po
 
 # The server is a child of this shell, whose standard input is a pipe from us. When we end, however that happens, the
 # pipe closes and the shell ends the server; when the server ends, the shell ends with its status.
-_KEEPER = """
+KEEPER = """
 exec 3<&0
 "$@" </dev/null & server=$!
 ( cat <&3 >/dev/null; kill -TERM $server 2>/dev/null ) & keeper=$!
@@ -119,7 +119,7 @@ class EmbeddedServer:
                 return
             self._forget_stale()
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _KEEPER, "valkey-keeper", *self._command()],
+                ["/bin/sh", "-c", KEEPER, "valkey-keeper", *self._command()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
