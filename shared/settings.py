@@ -16,6 +16,7 @@ from shared.errors import ConfigurationError
 
 SECRET_DEFAULT = "recommndr-on-this-machine"  # noqa: S105 - names itself as no secret; Azure sets a real one
 _REDIS_SCHEMES = ("unix://", "redis://", "rediss://")
+_SASL = ("none", "plain", "oauthbearer")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -27,6 +28,25 @@ def _redis_url(value: str) -> str:
     if not value.startswith(_REDIS_SCHEMES):
         raise ValueError(f"must start with one of {', '.join(_REDIS_SCHEMES)}")
     return value
+
+
+def _event_log_url(value: str) -> str:
+    if value.startswith(_REDIS_SCHEMES):
+        return value
+    if re.fullmatch(r"kafkas?://[\w.-]+:\d{1,5}(,[\w.-]+:\d{1,5})*/[\w.-]{1,249}", value, re.ASCII):
+        return value
+    if re.fullmatch(r"eventhubs://[\w.-]+/[^/@\s]+", value, re.ASCII):
+        return value
+    raise ValueError(
+        f"must start with one of {', '.join(_REDIS_SCHEMES)}, or be kafka://<host>:<port>/<topic> (kafkas:// over TLS), "
+        "or eventhubs://<namespace>.servicebus.windows.net/<hub>"
+    )
+
+
+def _sasl(value: str) -> str:
+    if value.lower() not in _SASL:
+        raise ValueError(f"must be one of {', '.join(_SASL)}")
+    return value.lower()
 
 
 def _blob_url(value: str) -> str:
@@ -98,7 +118,23 @@ class Settings:
         _redis_url,
     )
     event_log_url: str = _setting(
-        "EVENT_LOG_URL", "redis://localhost:6380/0", "Redis that holds the embedded broker log", _redis_url
+        "EVENT_LOG_URL",
+        "redis://localhost:6380/0",
+        "The broker log: Redis that holds the embedded one, kafka://host:port/topic (kafkas:// over TLS), "
+        "or eventhubs://namespace/hub",
+        _event_log_url,
+    )
+    event_log_sasl: str = _setting(
+        "EVENT_LOG_SASL", "none", "How Kafka asks who we are: none, plain or oauthbearer", _sasl
+    )
+    event_log_user: str = _setting(
+        "EVENT_LOG_USER", "", "User name for plain; Event Hubs' Kafka endpoint wants $ConnectionString"
+    )
+    event_log_password: str = _setting(
+        "EVENT_LOG_PASSWORD",
+        "",
+        "Password for plain, or the connection string of Event Hubs; for oauthbearer a fixed token, and where it is "
+        "empty the worker's identity gets one",
     )
     blob_url: str = _setting(
         "BLOB_URL",
@@ -153,7 +189,7 @@ class Settings:
 
     def __repr__(self) -> str:
         """Without the secret and the passwords that addresses may carry."""
-        hidden = {"user_key_secret", "redis_url", "event_log_url"}
+        hidden = {"user_key_secret", "redis_url", "event_log_url", "event_log_password"}
         shown = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.name not in hidden)
         return f"Settings({', '.join(shown)})"
 
@@ -180,7 +216,8 @@ def _parsed(each: Field[Any], text: str) -> object:
     try:
         return each.metadata["parse"](text)
     except ValueError as error:
-        shown = "its value" if "SECRET" in each.metadata["name"] or "://" in text else repr(text[:80])
+        secret = each.metadata["name"].endswith(("SECRET", "PASSWORD")) or "://" in text
+        shown = "its value" if secret else repr(text[:80])
         raise ConfigurationError(
             f"{each.metadata['name']} {error}, and {shown} is not that ({each.metadata['about']})"
         ) from error

@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 CHANGED: dict[str, tuple[str, object]] = {
     "REDIS_URL": ("rediss://cache.example:10000", "rediss://cache.example:10000"),
-    "EVENT_LOG_URL": ("unix:///run/log.sock", "unix:///run/log.sock"),
+    "EVENT_LOG_URL": ("kafkas://broker.example:9093,two:9093/events", "kafkas://broker.example:9093,two:9093/events"),
+    "EVENT_LOG_SASL": ("OAuthBearer", "oauthbearer"),
+    "EVENT_LOG_USER": ("$ConnectionString", "$ConnectionString"),
+    "EVENT_LOG_PASSWORD": ("Endpoint=sb://shop", "Endpoint=sb://shop"),
     "BLOB_URL": ("https://shop.blob.core.windows.net/lake", "https://shop.blob.core.windows.net/lake"),
     "EVENT_SOURCE": ("live-2", "live-2"),
     "PARTITION_COUNT": ("16", 16),
@@ -36,6 +39,11 @@ CHANGED: dict[str, tuple[str, object]] = {
 NONSENSE = [
     ("REDIS_URL", "localhost"),
     ("EVENT_LOG_URL", "http://log"),
+    ("EVENT_LOG_URL", "kafka://broker/events"),
+    ("EVENT_LOG_URL", "kafka://broker:9092"),
+    ("EVENT_LOG_URL", "kafka://user:hunter2@broker:9092/events"),
+    ("EVENT_LOG_URL", "eventhubs://shop.servicebus.windows.net"),
+    ("EVENT_LOG_SASL", "scram"),
     ("BLOB_URL", "ftp://files/lake"),
     ("BLOB_URL", "https://shop.blob.core.windows.net"),
     ("EVENT_SOURCE", "Live 1"),
@@ -65,6 +73,22 @@ def test_every_setting_takes_its_value_from_its_variable() -> None:
         assert held != getattr(Settings(), attributes[name])
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://log:6380/0",
+        "rediss://log:6380",
+        "unix:///run/log.sock",
+        "kafka://localhost:9092/events",
+        "kafka://a:9092,b.example:9093/shop.events-1",
+        "eventhubs://shop.servicebus.windows.net/events",
+        "eventhubs://shop.servicebus.windows.net/events?consumer_group=gaps",
+    ],
+)
+def test_a_broker_log_is_redis_kafka_or_event_hubs(url: str) -> None:
+    assert Settings.from_environment({"EVENT_LOG_URL": url}).event_log_url == url
+
+
 def test_without_an_environment_the_defaults_hold() -> None:
     assert Settings.from_environment({}) == Settings()
     assert Settings.from_environment({"REDIS_URL": "  ", "PATH": "x"}) == Settings()
@@ -85,7 +109,9 @@ def test_no_message_and_no_text_form_tells_a_secret() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_environment({"REDIS_URL": "https://:hunter2@cache"})
     assert "hunter2" not in str(caught.value)
-    settings = Settings.from_environment({"REDIS_URL": "redis://:hunter2@cache", "USER_KEY_SECRET": "x" * 20})
+    settings = Settings.from_environment(
+        {"REDIS_URL": "redis://:hunter2@cache", "USER_KEY_SECRET": "x" * 20, "EVENT_LOG_PASSWORD": "hunter2"}
+    )
     assert "hunter2" not in repr(settings)
     assert "x" * 20 not in repr(settings)
     assert "live-1" in repr(settings)
