@@ -181,7 +181,7 @@ def _print_table(taken: Sequence[tuple[str, float, str]]) -> None:
 
 def _stop_spark() -> None:
     """Stop the session if a stage started one; who never did does not import Spark for it."""
-    if "batch.spark" in sys.modules:
+    if "pyspark.sql" in sys.modules:
         importlib.import_module("batch.spark").stop_session()
 
 

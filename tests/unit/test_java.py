@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from batch.java import Java, java_home, parse_probe, probe, spark_environment, wrap_without_vector
+from shared.adapters.java import Java, java_home, parse_probe, probe, spark_environment, wrap_without_vector
 from shared.errors import ConfigurationError
 
 ANSWER_17 = """Property settings:

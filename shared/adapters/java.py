@@ -87,7 +87,9 @@ def probe(executable: Path, *options: str) -> Java | None:
     """Start `executable` with `options` and return what it says it is; None when it does not run."""
     command = [str(executable), *options, "-XshowSettings:properties", "-version"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True)
+        answer = subprocess.run(  # noqa: S603 - the program is a Java found where a user put one
+            command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return parse_probe(answer.stderr + answer.stdout)
