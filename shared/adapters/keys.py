@@ -62,6 +62,10 @@ class PartitionKeys:
         """String: the mark of a state version."""
         return f"{self._tag}:mark:{version}"
 
+    def loader(self, version: str) -> str:
+        """String: the token of the backfill that loads this version, until its mark stands."""
+        return f"{self._tag}:loader:{version}"
+
     def user(self, version: str, user: bytes) -> str:
         """String: one user's shard."""
         return f"{self._tag}:u:{version}:{user.hex()}"

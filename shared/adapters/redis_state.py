@@ -11,7 +11,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from shared.adapters.keys import USER_SHARD_TTL_MS, PartitionKeys, item_field, user_key
 from shared.adapters.landing_codec import decode_mark, decode_row, encode_mark, row_arguments, stream_id
-from shared.adapters.redis_connection import Argument, send_pipelined
+from shared.adapters.redis_connection import Argument
+from shared.adapters.redis_load import PartitionLoad
 from shared.adapters.redis_scripts import COMMIT, READ
 from shared.errors import MarkMoved, StateUnavailable
 from shared.ports import (
@@ -24,9 +25,6 @@ from shared.ports import (
     VersionShards,
     VersionWrite,
 )
-
-LOAD_BATCH = 500
-"""Shards that one trip of a load writes."""
 
 
 @contextmanager
@@ -135,6 +133,11 @@ class RedisStateStore:
         state = self.read(source, partition, [version], Touched())
         return state.log_mark, state.versions[version].mark
 
+    def begin_load(self, source: str, partition: int, version: str, loader: str) -> None:
+        """Take the load of a version over: from now on only who gives this token may load it."""
+        with state_errors():
+            PartitionLoad(self._client, source, partition, version, loader).begin()
+
     def load(
         self,
         source: str,
@@ -144,6 +147,7 @@ class RedisStateStore:
         users: Mapping[str, UserWrite] | None = None,
         items: Mapping[int, bytes] | None = None,
         products: Mapping[int, bytes] | None = None,
+        loader: str = "",
     ) -> None:
         """Write shards of a version that has no mark in this partition; finish with `finish_load`.
 
@@ -151,35 +155,23 @@ class RedisStateStore:
         same shards again after an interruption does no harm.
 
         Raises:
-            MarkMoved: the version has a mark: it is live, and only a commit may change it.
+            MarkMoved: the version has a mark: it is live, and only a commit may change it; or another backfill began
+                after `loader` did.
         """
-        keys = PartitionKeys(source, partition)
-        log_mark, mark = self.marks(source, partition, version)
-        if mark is not None:
-            raise MarkMoved(f"{keys.mark(version)} stands at {mark.sequence}: nothing was loaded")
-        commands: list[tuple[Argument, ...]] = []
-        for user, write in (users or {}).items():
-            name = keys.user(version, user_key(user, self._secret))
-            expiry: tuple[Argument, ...] = ("PX", USER_SHARD_TTL_MS) if write.expires else ()
-            commands.append(("SET", name, write.shard, *expiry))
-        commands += [("HSET", keys.items(version), item_field(item), data) for item, data in (items or {}).items()]
-        if log_mark is None:
-            commands += [("HSET", keys.catalogue, item_field(item), data) for item, data in (products or {}).items()]
-        for start in range(0, len(commands), LOAD_BATCH):
-            with state_errors():
-                send_pipelined(self._client, commands[start : start + LOAD_BATCH])
+        load = PartitionLoad(self._client, source, partition, version, loader)
+        with state_errors():
+            load.users(self._secret, users or {})
+            load.items(items or {})
+            load.products(products or {})
 
-    def finish_load(self, source: str, partition: int, version: str, mark: Mark) -> None:
+    def finish_load(self, source: str, partition: int, version: str, mark: Mark, *, loader: str = "") -> None:
         """Say that everything up to `mark` is loaded: the version's mark, and the log's where it has none.
 
         Raises:
-            MarkMoved: the version has a mark by now.
+            MarkMoved: the version has a mark by now, or another backfill began after `loader` did.
         """
-        keys = PartitionKeys(source, partition)
         with state_errors():
-            self._client.set(keys.log_mark, encode_mark(mark), nx=True)
-            if not self._client.set(keys.mark(version), encode_mark(mark), nx=True):
-                raise MarkMoved(f"{keys.mark(version)} stands already")
+            PartitionLoad(self._client, source, partition, version, loader).finish(mark)
 
 
 def _version_arguments(write: VersionWrite) -> list[Argument]:
