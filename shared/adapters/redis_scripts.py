@@ -56,7 +56,8 @@ COMMIT = Script(
 --   rows, for each: id, count, that many fields and values
 --   catalogue fields, for each: field, value
 --   for each version: mark before, position before, touched, items, (field, value)..., users, (time to live, value)...
--- Redis undoes nothing when a later command fails: everything is checked before anything is written.
+-- Redis undoes nothing when a later command fails: everything is checked before anything is written. What the server
+-- itself may refuse (memory, a replica, a full disk, a key the user may not touch) it refuses before the first line.
 local a, k = 0, 3
 local function arg() a = a + 1; return ARGV[a] end
 local function key() k = k + 1; return KEYS[k] end
@@ -74,6 +75,11 @@ local function expect_mark(name, wanted)
   local held = redis.call('GET', name) or ''
   if held ~= wanted then
     error({err = 'MARKMOVED ' .. name .. ' is "' .. held .. '", the chunk was folded on "' .. wanted .. '"'})
+  end
+end
+local function expect_allowed(...)
+  if redis.acl_check_cmd and not redis.acl_check_cmd(...) then
+    error({err = 'NOPERM the user of this connection may not call ' .. table.concat({...}, ' ', 1, 2)})
   end
 end
 local function number_of(id) return tonumber(string.match(id, '^(%d+)')) end
@@ -105,13 +111,23 @@ end
 if log_in then
   expect_mark(KEYS[1], log_before)
   if #rows > 0 then expect_below(KEYS[2], rows[1][1]) end
+  for i = 2, #rows do
+    if number_of(rows[i][1]) <= number_of(rows[i - 1][1]) then error({err = 'DISORDER row ' .. rows[i][1]}) end
+  end
   expect_type(KEYS[3], 'hash')
+  expect_allowed('SET', KEYS[1], '')
+  expect_allowed('XADD', KEYS[2], '*', '', '')
+  expect_allowed('HSET', KEYS[3], '', '')
 end
 for _, v in ipairs(versions) do
   expect_mark(v.mark, v.before)
   expect_type(v.items, 'hash')
   expect_below(v.feed, last_id)
   for _, user in ipairs(v.users) do expect_type(user[1], 'string') end
+  expect_allowed('SET', v.mark, '')
+  if v.users[1] then expect_allowed('SET', v.users[1][1], '') end
+  expect_allowed('HSET', v.items, '', '')
+  expect_allowed('XADD', v.feed, '*', '', '')
 end
 
 local function put(name, pairs_)
