@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from functions.background import Background
+from functions.broker import Broker, open_broker
 from functions.catalog_reader import CatalogReader
 from functions.circuit import Circuit
 from functions.event_intake import EventIntake
@@ -31,7 +32,6 @@ from functions.release_watcher import ReleaseWatcher
 from functions.seal_lake import LakeSealer
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_connection import connect
-from shared.adapters.redis_log import RedisEventLog
 from shared.adapters.redis_releases import RedisReleaseStore
 from shared.adapters.redis_shards import RedisShardReader
 from shared.adapters.redis_state import RedisStateStore
@@ -75,6 +75,7 @@ class Services:
     readiness: Readiness
     ingest: EventIngest
     sealer: LakeSealer
+    broker: Broker
     refresh: Callable[[], None]
     background: tuple[Background, ...]
     _closed: threading.Event = field(default_factory=threading.Event)
@@ -93,6 +94,7 @@ class Services:
         for each in self.background:
             each.stop()
         self.exposures.close()
+        self.broker.close()
 
 
 def compose(
@@ -105,13 +107,7 @@ def compose(
         settings.redis_url, timeout_ms=settings.redis_timeout_ms, connect_timeout_ms=settings.redis_timeout_ms
     )
     fold_client = connect(settings.redis_url, timeout_ms=FOLD_TIMEOUT_MS)
-    broker_clients = [
-        connect(settings.event_log_url, timeout_ms=timeout_ms, connect_timeout_ms=settings.event_log_timeout_ms)
-        for timeout_ms in (settings.event_log_timeout_ms, FOLD_TIMEOUT_MS)
-    ]
-    producer, broker = (
-        RedisEventLog(client, settings.event_source, settings.partition_count) for client in broker_clients
-    )
+    broker = open_broker(settings)
     live = EventSource(settings.event_source, (settings.partition_count,))
     state_circuit, log_circuit = (
         Circuit(fault, name, time.monotonic, on_open=metrics.faults.labels(name).inc)
@@ -134,7 +130,7 @@ def compose(
     )
     store = RedisStateStore(fold_client, settings.user_key_secret)
     processor = EventProcessor(
-        settings.event_source, store=store, versions=(CURRENT_VERSION,), blobs=blobs, broker=broker
+        settings.event_source, store=store, versions=(CURRENT_VERSION,), blobs=blobs, broker=broker.reader
     )
     ingest = EventIngest(settings.event_source, settings.partition_count, processor, metrics)
     return Services(
@@ -155,18 +151,19 @@ def compose(
         ),
         catalog=CatalogReader(releases, page_reader, state_circuit),
         profiles=ProfileReader(releases, page_reader, state_circuit, clock),
-        intake=EventIntake(producer, log_circuit, metrics, clock),
+        intake=EventIntake(broker.producer, log_circuit, metrics, clock),
         exposures=exposures,
         readiness=Readiness(
             state_client=page_client,
-            broker=producer,
+            broker=broker.prompt,
             releases=releases,
             blobs=blobs,
             clock=clock,
             followed_at=lambda: followed.at,
         ),
         ingest=ingest,
-        sealer=LakeSealer(live=live, store=store, blobs=blobs, broker=broker, ingest=ingest, metrics=metrics),
+        sealer=LakeSealer(live=live, store=store, blobs=blobs, broker=broker.reader, ingest=ingest, metrics=metrics),
+        broker=broker,
         refresh=followed.refresh,
         background=(
             Background("release-watcher", followed.refresh, settings.allocation_poll_ms),

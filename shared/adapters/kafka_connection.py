@@ -1,0 +1,221 @@
+"""How Kafka is reached: the address, who we are, and what is asked of the topic before it is trusted."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]  # no __all__
+
+from shared.errors import BrokerUnavailable, ConfigurationError
+
+log = logging.getLogger(__name__)
+
+SCHEMES: Final = ("kafka://", "kafkas://")
+TIMESTAMPS: Final = "message.timestamp.type"
+LOG_APPEND_TIME: Final = "LogAppendTime"
+EVENT_HUBS_SUFFIX: Final = ".servicebus.windows.net"
+_MECHANISMS: Final = {"plain": "PLAIN", "oauthbearer": "OAUTHBEARER"}
+
+Token = tuple[str, float]
+"""A bearer token and the epoch second at which it expires."""
+
+
+class TopicMissing(BrokerUnavailable):
+    """The broker answers and has no such topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaAddress:
+    """A topic, the brokers that know where it is, and whether they are spoken to over TLS."""
+
+    brokers: str
+    topic: str
+    tls: bool = False
+
+    @classmethod
+    def parse(cls, url: str) -> KafkaAddress:
+        """Read `kafka://host:port[,host:port...]/topic`; `kafkas://` is TLS.
+
+        Raises:
+            ConfigurationError: it is something else, or Event Hubs without TLS.
+        """
+        scheme, _, rest = url.partition("://")
+        brokers, _, topic = rest.partition("/")
+        if f"{scheme}://" not in SCHEMES or not brokers or not topic or "@" in brokers:
+            raise ConfigurationError("a Kafka address is kafka://host:port[,host:port...]/topic; kafkas:// is TLS")
+        tls = scheme == "kafkas"
+        if not tls and any(one.partition(":")[0].endswith(EVENT_HUBS_SUFFIX) for one in brokers.split(",")):
+            raise ConfigurationError("Event Hubs speaks Kafka over TLS only: write kafkas://<namespace>:9093/<hub>")
+        return cls(brokers, topic, tls)
+
+    def fix_command(self) -> str:
+        """What gives the topic the broker's clock."""
+        return (
+            f"kafka-configs.sh --bootstrap-server {self.brokers} --alter --entity-type topics "
+            f"--entity-name {self.topic} --add-config {TIMESTAMPS}={LOG_APPEND_TIME}"
+        )
+
+    def create_command(self, partition_count: int) -> str:
+        """What makes the topic."""
+        return (
+            f"kafka-topics.sh --bootstrap-server {self.brokers} --create --topic {self.topic} "
+            f"--partitions {partition_count} --config {TIMESTAMPS}={LOG_APPEND_TIME}"
+        )
+
+
+@dataclass(frozen=True)
+class KafkaConnection:
+    """Where the broker is and who we are; it makes the options that every client shares.
+
+    `token` gets the bearer token of OAUTHBEARER when librdkafka wants one.
+    """
+
+    address: KafkaAddress
+    mechanism: str | None = None
+    user: str = ""
+    password: str = field(default="", repr=False)
+    token: Callable[[], Token] | None = None
+
+    def options(self, **more: object) -> dict[str, Any]:
+        """The configuration of a client of librdkafka, which logs through `logging`."""
+        secured = "SASL_" if self.mechanism else ""
+        options: dict[str, Any] = {
+            "bootstrap.servers": self.address.brokers,
+            "security.protocol": secured + ("SSL" if self.address.tls else "PLAINTEXT"),
+            "client.id": "recommndr",
+            "socket.keepalive.enable": True,
+            "socket.nagle.disable": True,
+            "connections.max.idle.ms": 180_000,  # Event Hubs closes what was silent for 4 minutes
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1000,
+            "log_level": 4,
+            "logger": log,
+        }
+        if self.mechanism:
+            options["sasl.mechanism"] = self.mechanism
+        if self.mechanism == "PLAIN":
+            options |= {"sasl.username": self.user, "sasl.password": self.password}
+        if self.mechanism == "OAUTHBEARER":
+            assert self.token is not None, "open_connection gives one"
+            token = self.token
+            options["oauth_cb"] = lambda _config: token()
+        return options | more
+
+
+def open_connection(
+    url: str, *, sasl: str = "none", user: str = "", password: str = "", token: Callable[[], Token] | None = None
+) -> KafkaConnection:
+    """The connection that the settings describe; nothing is connected yet.
+
+    With `oauthbearer` the token is `token()`, else the fixed `password`, else the worker's identity for Event Hubs.
+
+    Raises:
+        ConfigurationError: the address is none, or what the mechanism needs is missing.
+    """
+    address = KafkaAddress.parse(url)
+    if sasl == "none":
+        return KafkaConnection(address)
+    if sasl == "plain" and not (user and password):
+        raise ConfigurationError("EVENT_LOG_SASL=plain needs EVENT_LOG_USER and EVENT_LOG_PASSWORD")
+    if sasl == "oauthbearer" and token is None:
+        token = _fixed_token(password) if password else _identity_token(address)
+    return KafkaConnection(address, _MECHANISMS[sasl], user, password, token)
+
+
+def _fixed_token(text: str) -> Callable[[], Token]:
+    try:
+        claims = text.split(".")[1]
+        expires_at = float(json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"])
+    except (IndexError, KeyError, TypeError, ValueError, binascii.Error) as error:
+        raise ConfigurationError("EVENT_LOG_PASSWORD is no bearer token with an expiry (a JWT with exp)") from error
+    return lambda: (text, expires_at)
+
+
+def _identity_token(address: KafkaAddress) -> Callable[[], Token]:
+    host = address.brokers.split(",")[0].partition(":")[0]
+    if not host.endswith(EVENT_HUBS_SUFFIX):
+        raise ConfigurationError(
+            "EVENT_LOG_SASL=oauthbearer without EVENT_LOG_PASSWORD asks Azure for a token, which only Event Hubs takes"
+        )
+    from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - takes 0.3 s that nobody else should wait
+
+    credential = DefaultAzureCredential()
+
+    def token() -> Token:
+        found = credential.get_token(f"https://{host}/.default")
+        return found.token, float(found.expires_on)
+
+    return token
+
+
+def check_topic(connection: KafkaConnection, partition_count: int, *, timeout_s: float) -> None:
+    """Nothing where the topic is as this system needs it.
+
+    A broker that does not tell the topic's configuration is believed here: every record is looked at again.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer; or the topic is missing, has another number of partitions or
+            keeps the producer's clock, and then the message names the command.
+    """
+    address = connection.address
+    admin = AdminClient(connection.options())
+    # Asked for by name, a topic may be made by the broker on the spot, with its defaults.
+    topics = _answer(address, lambda: admin.list_topics(timeout=timeout_s).topics)
+    found = topics.get(address.topic)
+    if found is None:
+        raise TopicMissing(
+            f"the topic {address.topic} is not at {address.brokers}: {address.create_command(partition_count)}"
+        )
+    if len(found.partitions) != partition_count:
+        raise BrokerUnavailable(
+            f"the topic {address.topic} has {len(found.partitions)} partitions and PARTITION_COUNT says "
+            f"{partition_count}: set PARTITION_COUNT={len(found.partitions)}"
+        )
+    resource = ConfigResource(ConfigResource.Type.TOPIC, address.topic)
+    try:
+        entries = admin.describe_configs([resource], request_timeout=timeout_s)[resource].result(timeout_s)
+    except KafkaException as error:
+        log.info("%s does not tell the configuration of %s: %s", address.brokers, address.topic, error)
+        return
+    entry = entries.get(TIMESTAMPS)
+    if entry is not None and entry.value != LOG_APPEND_TIME:
+        raise BrokerUnavailable(clock_fault(address))
+
+
+def clock_fault(address: KafkaAddress) -> str:
+    """What to do about records that carry their producer's clock."""
+    return (
+        f"the topic {address.topic} keeps the producers' clock ({TIMESTAMPS} is not {LOG_APPEND_TIME}): "
+        f"{address.fix_command()} ; records that are in it already keep theirs: then take a new topic"
+    )
+
+
+def create_topic(connection: KafkaConnection, partition_count: int, *, timeout_s: float) -> None:
+    """Make the topic, with the broker's clock and its default replication.
+
+    Raises:
+        BrokerUnavailable: the broker refuses or does not answer; the message names the command.
+    """
+    address = connection.address
+    topic = NewTopic(address.topic, num_partitions=partition_count, config={TIMESTAMPS: LOG_APPEND_TIME})
+    try:
+        AdminClient(connection.options()).create_topics([topic], request_timeout=timeout_s)[address.topic].result()
+    except KafkaException as error:
+        raise BrokerUnavailable(
+            f"{address.brokers} does not make the topic {address.topic} ({error.args[0].str()}): "
+            f"{address.create_command(partition_count)}"
+        ) from error
+
+
+def _answer[T](address: KafkaAddress, ask: Callable[[], T]) -> T:
+    try:
+        return ask()
+    except KafkaException as error:
+        raise BrokerUnavailable(f"Kafka at {address.brokers} does not answer: {error.args[0].str()}") from error
