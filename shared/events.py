@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -148,20 +148,23 @@ def check_id(value: str, name: str) -> str:
     Raises:
         InvalidIdentifier: otherwise.
     """
+    if _PLAIN_ID(value):
+        return value
     try:
         size = len(value.encode())
     except UnicodeEncodeError as error:
         raise InvalidIdentifier(f"{name} is not valid Unicode") from error
     if not 1 <= size <= MAX_ID_BYTES:
         raise InvalidIdentifier(f"{name} must have 1 to {MAX_ID_BYTES} bytes, this one has {size}")
-    if "/" in value or any(unicodedata.category(character) == "Cc" for character in value):
+    if _FORBIDDEN_IN_ID(value):
         raise InvalidIdentifier(f"{name} may not contain '/' or control characters")
     return value
 
 
 def to_ms(instant: datetime) -> int:
     """Epoch milliseconds of an aware datetime, rounded down."""
-    return (instant - _EPOCH) // _MILLISECOND
+    since = instant - _EPOCH
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
 
 
 def from_ms(at: int) -> datetime:
@@ -208,6 +211,9 @@ class EventSource:
         return tuple(sorted({partition_of(key, count) for count in self.partition_counts}))
 
 
+_PLAIN_ID = re.compile(rf"[ -.0-~]{{1,{MAX_ID_BYTES}}}").fullmatch
+"""Printable ASCII without the slash, which nearly every id is."""
+_FORBIDDEN_IN_ID = re.compile(r"[\x00-\x1f/\x7f-\x9f]").search
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC) - _EPOCH
 _FIRST_INSTANT = datetime(1, 1, 2, tzinfo=UTC)
@@ -223,13 +229,20 @@ def _convert[T](value: object, kind: type[T]) -> T:
 
 def _checked(event: Event) -> Event:
     check_id(event.event_id, "event_id")
-    for name in ("user_id", "item_id", "session_id", "recommendation_id"):
-        value = getattr(event, name)
-        if value is not None:
-            check_id(value, name)
+    if event.user_id is not None:
+        check_id(event.user_id, "user_id")
+    if event.item_id is not None:
+        check_id(event.item_id, "item_id")
+    if event.session_id is not None:
+        check_id(event.session_id, "session_id")
+    if event.recommendation_id is not None:
+        check_id(event.recommendation_id, "recommendation_id")
     _check_instant(event.occurred_at, "occurred_at")
     kind = event.event_type
-    if kind is EventType.ITEM_UPDATED:
+    if kind in BEHAVIOUR:
+        if event.user_id is None or event.item_id is None or event.changes is not None:
+            _require(event, present=("user_id", "item_id"), absent=("changes",))
+    elif kind is EventType.ITEM_UPDATED:
         _require(event, present=("item_id", "changes"), absent=("user_id",))
         arrived_at = event.item_changes().arrived_at
         if arrived_at is not UNSET:
@@ -237,10 +250,8 @@ def _checked(event: Event) -> Event:
     elif kind is EventType.PREFERENCES_SET:
         _require(event, present=("user_id", "changes"), absent=("item_id",))
         event.preferences()
-    elif kind is EventType.USER_ERASED:
-        _require(event, present=("user_id",), absent=("item_id", "changes"))
     else:
-        _require(event, present=("user_id", "item_id"), absent=("changes",))
+        _require(event, present=("user_id",), absent=("item_id", "changes"))
     return event
 
 
