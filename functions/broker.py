@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -35,6 +36,8 @@ def open_broker(settings: Settings) -> Broker:
         return _kafka(settings)
     if scheme in {"redis", "rediss", "unix"}:
         return _embedded(settings)
+    if scheme == "eventhubs":
+        return _event_hubs(settings)
     raise ConfigurationError(f"EVENT_LOG_URL starts with {scheme}://, which this version cannot use")
 
 
@@ -79,3 +82,21 @@ def _kafka(settings: Settings) -> Broker:
         reader.close()
 
     return Broker(producer, reader, prompt, close)
+
+
+def _event_hubs(settings: Settings) -> Broker:
+    from shared.adapters.event_hubs_connection import client_openers, parse_address  # noqa: PLC0415 - as above
+    from shared.adapters.event_hubs_log import EventHubsEventLog  # noqa: PLC0415 - as above
+    from shared.adapters.event_hubs_reader import EventHubsRetainedLog  # noqa: PLC0415 - as above
+
+    address = parse_address(settings.event_log_url)
+    open_producer, open_consumer = client_openers(address, settings.event_log_password or None)
+    prompt_ms, count = settings.event_log_timeout_ms, settings.partition_count
+    producer = EventHubsEventLog(open_producer, count, timeout_ms=prompt_ms, seconds=time.monotonic)
+    prompt, reader = (
+        EventHubsRetainedLog(
+            open_consumer, settings.event_source, count, consumer_group=address.consumer_group, timeout_ms=timeout_ms
+        )
+        for timeout_ms in (prompt_ms, READ_TIMEOUT_MS)
+    )
+    return Broker(producer, reader, prompt, producer.close)

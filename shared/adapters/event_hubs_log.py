@@ -43,9 +43,14 @@ class EventHubsEventLog:
         self._senders = [_PartitionSender(open_client, str(number), seconds) for number in range(partition_count)]
         self._timeout_s = timeout_ms / 1000
         self._seconds = seconds
+        self._connecting = False
 
     def append(self, events: Sequence[tuple[str, bytes]]) -> list[Appended | None]:
         """See EventLog; Event Hubs tells no sequence. After an unacknowledged batch its partition gets nothing more."""
+        if not self._connecting:  # all at once, so that the first request to each partition need not wait in turn
+            self._connecting = True
+            for sender in self._senders:
+                sender.begin([], self._seconds())
         groups: dict[int, list[int]] = defaultdict(list)
         for index, (key, _) in enumerate(events):
             groups[partition_of(key, len(self._senders))].append(index)
@@ -63,11 +68,6 @@ class EventHubsEventLog:
             reasons = {send.reason for send in sends.values()}
             raise BrokerUnavailable(f"Event Hubs acknowledged nothing: {'; '.join(sorted(reasons))}")
         return appended
-
-    def open(self) -> None:
-        """Begin to connect, in the background: a first request would spend most of its time on that."""
-        for sender in self._senders:
-            sender.begin([], self._seconds())
 
     def close(self) -> None:
         """End the senders and their connections; what hangs is left to end with the process."""

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from functions.broker import open_broker
 from shared.adapters.event_hubs_connection import EventHubsAddress, client_openers, parse_address
 from shared.adapters.event_hubs_log import MOST_WAITING, STUCK_S, EventHubsEventLog
 from shared.adapters.event_hubs_reader import EventHubsRetainedLog
 from shared.errors import BrokerUnavailable, ConfigurationError
 from shared.events import partition_of
 from shared.ports import Appended, LogRecord
+from shared.settings import Settings
 from tests.contract.event_hub_peer import EventHubPeer
 
 PARTITIONS = 2
@@ -64,10 +66,16 @@ def open_log(peer: EventHubPeer) -> Iterator[Callable[..., EventHubsEventLog]]:
             sender.end()  # and nobody waits: the SDK takes a second to close a connection
 
 
-def reader_of(peer: EventHubPeer, group: str = "$Default", timeout_ms: int = PATIENT_MS) -> EventHubsRetainedLog:
-    address = parse_address(f"eventhubs://{peer.host}/hub?consumer_group={group}")
+def reader_of(peer: EventHubPeer, timeout_ms: int = PATIENT_MS) -> EventHubsRetainedLog:
+    address = parse_address(f"eventhubs://{peer.host}/hub")
     _, consumer = client_openers(address, peer.connection_string)
-    return EventHubsRetainedLog(consumer, "live-1", PARTITIONS, consumer_group=group, timeout_ms=timeout_ms)
+    return EventHubsRetainedLog(consumer, "live-1", PARTITIONS, consumer_group="$Default", timeout_ms=timeout_ms)
+
+
+def reading_link(peer: EventHubPeer) -> tuple[str, int | None]:
+    """Consumer group and partition of the newest link that reads, and its owner level."""
+    link = [link for link in peer.attached if "ConsumerGroups" in link["address"]][-1]
+    return link["address"].partition("/ConsumerGroups/")[2], link["properties"].get(b"com.microsoft:epoch")
 
 
 def in_partition(number: int, events: list[tuple[str, bytes]] = EVENTS) -> list[bytes]:
@@ -78,7 +86,6 @@ def test_every_event_goes_to_the_partition_of_its_key_in_order(
     peer: EventHubPeer, open_log: Callable[..., EventHubsEventLog]
 ) -> None:
     log = open_log()
-    log.open()
     appended = log.append(EVENTS)
     assert appended == [Appended(partition_of(key, PARTITIONS), None) for key, _ in EVENTS]
     assert [peer.bodies(0), peer.bodies(1)] == [in_partition(0), in_partition(1)]
@@ -161,7 +168,6 @@ def test_a_partition_that_never_answers_holds_up_nobody_else(
 ) -> None:
     assert all(open_log().append(EVENTS))
     log = open_log(HASTY_MS)
-    log.open()
     peer.faults.silent.add(1)
     for _ in range(3):
         try:
@@ -180,8 +186,8 @@ def test_a_service_that_accepts_and_says_nothing_is_left_and_found_again(
 ) -> None:
     peer.faults.mute = True
     clock = Clock()
-    log = open_log(20, clock)
-    for _ in range(MOST_WAITING + 1):
+    log = open_log(5, clock)
+    for _ in range(MOST_WAITING):
         with pytest.raises(BrokerUnavailable, match="no answer in time"):
             log.append(EVENTS[:1])
     with pytest.raises(BrokerUnavailable, match="too many requests"):
@@ -225,6 +231,7 @@ def test_records_are_read_from_a_sequence_on_and_a_few_pages_at_once(peer: Event
     assert log.read(1, 199, 450) == expected[200:650]
     assert log.read(1, 649, 100) == expected[650:]
     assert len(peer.attached) == links, "fetched with the first"
+    assert reading_link(peer) == ("$Default/Partitions/1", 1), "taken over from the trigger, whose level is 0"
     assert log.read(1, 699, 10) == []
     assert log.read(0, -1, 10) == []
     peer.beginnings[1] = 650
@@ -248,17 +255,6 @@ def test_another_number_of_partitions_is_refused(peer: EventHubPeer) -> None:
     peer.partitions.append([])
     with pytest.raises(ConfigurationError, match="3 partitions and PARTITION_COUNT is 2"):
         reader_of(peer).last_sequence(0)
-
-
-@pytest.mark.parametrize(("group", "level"), [("$Default", 1), ("refill", None)])
-def test_only_in_the_triggers_group_a_read_takes_the_partition_over(
-    peer: EventHubPeer, group: str, level: int | None
-) -> None:
-    peer.append(0, [b"one"])
-    assert [record.body for record in reader_of(peer, group).read(0, -1, 10)] == [b"one"]
-    link = next(link for link in peer.attached if "ConsumerGroups" in link["address"])
-    assert f"/ConsumerGroups/{group}/Partitions/0" in link["address"]
-    assert link["properties"].get(b"com.microsoft:epoch") == level
 
 
 def test_addresses() -> None:
@@ -288,6 +284,22 @@ def test_a_connection_string_of_something_else_is_refused(connection_string: str
     with pytest.raises(ConfigurationError, match=says) as refused:
         client_openers(address, connection_string)
     assert "c2VjcmV0" not in str(refused.value)
+
+
+def test_the_address_chooses_event_hubs_and_the_setting_is_the_connection_string(peer: EventHubPeer) -> None:
+    settings = Settings(
+        event_log_url=f"eventhubs://{peer.host}/hub?consumer_group=refill",
+        event_log_password=peer.connection_string,
+        event_log_timeout_ms=PATIENT_MS,
+        partition_count=PARTITIONS,
+    )
+    broker = open_broker(settings)
+    assert peer.attached == [], "nothing connects before it is used"
+    assert all(broker.producer.append(EVENTS))
+    number = partition_of(EVENTS[0][0], PARTITIONS)
+    assert broker.reader.read(number, -1, 1)[0].body == EVENTS[0][1]
+    assert reading_link(peer) == (f"refill/Partitions/{number}", None), "in a group of its own there is nobody to oust"
+    broker.close()
 
 
 def test_without_a_connection_string_the_identity_signs_in() -> None:
