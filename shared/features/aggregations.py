@@ -7,10 +7,11 @@ with the reference time moved to the newest fold: the value at t is sum(amount *
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import add, itemgetter, mul
 from typing import Any, Final
 
 import msgspec
@@ -68,7 +69,7 @@ class Earliest:
 
 @dataclass(frozen=True, slots=True, order=True)
 class LastK:
-    """The newest `k` events as (effective time, event id hash, item id hash), ordered by the first two."""
+    """The newest `k` events as (effective time, tie-breaker, item id hash), in this order: see `entries`."""
 
     events: tuple[EventType, ...]
     k: int
@@ -83,49 +84,108 @@ _KINDS: Final[Mapping[str, type[Aggregation]]] = {
     "last_k": LastK,
 }
 _NAMES: Final = {kind: name for name, kind in _KINDS.items()}
+_MOST_KINDS: Final = 8
 
-Entry = tuple[int, int, int]
-"""(effective_at epoch ms, event id hash, item id hash)."""
+
+def amounts_of(event: Event) -> tuple[float, ...]:
+    """What one event adds, 0.0 for nothing first, then by kind in the order of `Amount`."""
+    price = event.price_cents
+    if price is None:
+        return _UNPRICED
+    log_price = math.log(price) if price > 1 else 0.0
+    return (0.0, 1.0, float(price * (event.quantity or 1)), 1.0, log_price, log_price * log_price)
+
+
+_UNPRICED: Final = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What events of one type change: read-only amounts (float64[D]) without and with a price, and slots by kind.
+    """What events of one type change; slots are places within a `Slots`."""
 
-    `by_price` are the decayed slots whose amount depends on the price, `listed` the lists with their `k`.
-    """
-
-    plain: Floats
-    priced: Floats
-    by_price: tuple[tuple[int, Amount], ...]
-    counted: Ints
+    pick_amounts: Callable[[Sequence[float]], tuple[float, ...]]
+    """From what `amounts_of` says to what each decayed sum takes."""
+    counted: tuple[int, ...]
     dated: tuple[int, ...]
     listed: tuple[tuple[int, int], ...]
+    """(slot, k)."""
 
-    def amounts(self, event: Event) -> Floats:
-        """float64[D], not to be changed: what this event adds to each decayed slot."""
-        price = event.price_cents
-        if price is None:
-            return self.plain
-        if not self.by_price:
-            return self.priced
-        amounts = self.priced.copy()
-        log_price = math.log(max(price, 1))
-        for slot, amount in self.by_price:
-            if amount is Amount.LOG_PRICE:
-                amounts[slot] = log_price
-            elif amount is Amount.LOG_PRICE_SQUARED:
-                amounts[slot] = log_price * log_price
-            else:
-                amounts[slot] = float(price * (event.quantity or 1))
-        return amounts
+
+class Slots:
+    """The slots that events of some types change: all that a state of such events holds and stores.
+
+    Who never bought anything has no purchase slots, in memory or in bytes. Folding is arithmetic on plain floats: a few
+    dozen sums are too few for an array to pay.
+    """
+
+    def __init__(self, layout: Layout, seen: int) -> None:
+        """`seen` are the types as bits, by their place in `layout.kinds`."""
+        kinds = {kind for place, kind in enumerate(layout.kinds) if seen >> place & 1}
+        self.seen = seen
+        self.decayed = _taken(layout.decayed, kinds)
+        self.counts = _taken(layout.counts, kinds)
+        self.earliest = _taken(layout.earliest, kinds)
+        self.lists = _taken(layout.lists, kinds)
+        sizes = len(self.decayed), len(self.counts), len(self.earliest), len(self.lists)
+        self.record = struct.Struct("<Bqq{}d{}q{}q{}H".format(*sizes))
+        """seen, newest_at, last_enqueued_at, decayed sums, counts, earliest instants, lengths of lists."""
+        half_lives = [layout.decayed[slot].half_life_ms for slot in self.decayed]
+        self._half_lives = sorted(set(half_lives))
+        self._each_sum = _picker([self._half_lives.index(one) for one in half_lives])
+        self._intakes = {kind: self._intake_of(layout, kind) for kind in EventType}
+
+    def _intake_of(self, layout: Layout, kind: EventType) -> Intake:
+        def taking(aggregations: Sequence[Aggregation], slots: Sequence[int]) -> tuple[int, ...]:
+            return tuple(place for place, slot in enumerate(slots) if kind in aggregations[slot].events)
+
+        place_of = {amount: place for place, amount in enumerate(Amount, 1)}
+        sums = [layout.decayed[slot] for slot in self.decayed]
+        return Intake(
+            pick_amounts=_picker([place_of[one.amount] if kind in one.events else 0 for one in sums]),
+            counted=taking(layout.counts, self.counts),
+            dated=taking(layout.earliest, self.earliest),
+            listed=tuple((place, layout.lists[self.lists[place]].k) for place in taking(layout.lists, self.lists)),
+        )
+
+    def intake(self, kind: EventType) -> Intake:
+        """What an event of this type changes."""
+        return self._intakes[kind]
+
+    def decay(self, sums: Sequence[float], elapsed_ms: int) -> list[float]:
+        """The decayed sums after `elapsed_ms` (>= 0)."""
+        factors = [math.exp2(-elapsed_ms / half_life) for half_life in self._half_lives]
+        return list(map(mul, sums, self._each_sum(factors)))
+
+    def fold(self, sums: Sequence[float], newest_at: int, event: Event, at: int) -> list[float]:
+        """The decayed sums at max(newest_at, at): `sums` standing at `newest_at`, and an event of effective time `at`.
+
+        The one place where decayed values change. Before the first event all sums are zero and `newest_at` is as far
+        back as an integer goes.
+        """
+        amounts: Sequence[float] = self._intakes[event.event_type].pick_amounts(amounts_of(event))
+        if at > newest_at:
+            sums = self.decay(sums, at - newest_at)
+        elif at < newest_at:
+            amounts = self.decay(amounts, newest_at - at)
+        return list(map(add, sums, amounts))
+
+
+def _taken(aggregations: Sequence[Aggregation], kinds: Iterable[EventType]) -> list[int]:
+    return [slot for slot, one in enumerate(aggregations) if not set(one.events).isdisjoint(kinds)]
+
+
+def _picker(places: Sequence[int]) -> Callable[[Sequence[float]], tuple[float, ...]]:
+    """A function from a sequence to the tuple of its values at these places."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: tuple(values[place] for place in places)
 
 
 class Layout:
     """The slots of one entity's state, in an order that depends only on the aggregations themselves."""
 
     def __init__(self, aggregations: Iterable[Aggregation]) -> None:
-        """Sort and index the distinct aggregations."""
+        """Sort and index the distinct aggregations. Raises ValueError when they take more than 8 event types."""
         distinct = sorted(set(aggregations), key=repr)
         self.decayed = tuple(one for one in distinct if isinstance(one, Decayed))
         self.counts = tuple(one for one in distinct if isinstance(one, Count))
@@ -134,41 +194,22 @@ class Layout:
         kinds: tuple[tuple[Aggregation, ...], ...] = (self.decayed, self.counts, self.earliest, self.lists)
         self.slot = {one: slot for kind in kinds for slot, one in enumerate(kind)}
         self.half_lives_ms: Floats = np.array([one.half_life_ms for one in self.decayed], dtype=np.float64)
-        self._intakes = {kind: self._intake_of(kind) for kind in EventType}
+        self.kinds = tuple(sorted({event for one in distinct for event in one.events}))
+        """The event types that change anything."""
+        if len(self.kinds) > _MOST_KINDS:
+            raise ValueError(f"a state tells {_MOST_KINDS} event types apart, this layout takes {len(self.kinds)}")
+        self.bit = {kind: 1 << self.kinds.index(kind) if kind in self.kinds else 0 for kind in EventType}
+        self._slots: dict[int, Slots] = {}
+        self.whole = self.slots((1 << len(self.kinds)) - 1)
 
-    def _intake_of(self, kind: EventType) -> Intake:
-        taking = [(slot, one.amount) for slot, one in enumerate(self.decayed) if kind in one.events]
-        plain, priced = np.zeros(len(self.decayed)), np.zeros(len(self.decayed))
-        for slot, amount in taking:
-            plain[slot] = amount is Amount.ONE
-            priced[slot] = amount in {Amount.ONE, Amount.PRICED}
-        counted = np.array([kind in one.events for one in self.counts], dtype=np.int64)
-        for shared in (plain, priced, counted):
-            shared.flags.writeable = False
-        return Intake(
-            plain=plain,
-            priced=priced,
-            by_price=tuple(one for one in taking if one[1] not in {Amount.ONE, Amount.PRICED}),
-            counted=counted,
-            dated=tuple(slot for slot, one in enumerate(self.earliest) if kind in one.events),
-            listed=tuple((slot, one.k) for slot, one in enumerate(self.lists) if kind in one.events),
-        )
-
-    def intake(self, kind: EventType) -> Intake:
-        """What an event of this type changes."""
-        return self._intakes[kind]
-
-    def fold_decayed(self, values: Floats, newest_at: int | None, event: Event, at: int) -> Floats:
-        """float64[D] at max(newest_at, at): `values` (standing at `newest_at`) with an event of effective time `at`.
-
-        `newest_at` is None before the first event. The one place where decayed values change.
-        """
-        amounts = self._intakes[event.event_type].amounts(event)
-        if newest_at is None or at == newest_at:
-            return values + amounts
-        if at > newest_at:
-            return decay(values, float(at - newest_at), self.half_lives_ms) + amounts
-        return values + decay(amounts, float(newest_at - at), self.half_lives_ms)
+    def slots(self, seen: int) -> Slots:
+        """The slots that events of these types (bits) change. Raises ValueError for a bit that no type has."""
+        found = self._slots.get(seen)
+        if found is None:
+            if not 0 <= seen < 1 << len(self.kinds):
+                raise ValueError(f"{seen:#x} names event types that this layout does not take")
+            found = self._slots[seen] = Slots(self, seen)
+        return found
 
     def describe(self) -> list[dict[str, Any]]:
         """The slots as JSON values, in order: what a release keeps so that other code can fold its state version."""
@@ -203,24 +244,3 @@ def _aggregation(described: Mapping[str, Any]) -> Aggregation:
 def decay(values: Floats, elapsed_ms: Floats | float, half_lives_ms: Floats) -> Floats:
     """`values` (float64[..., D]) after `elapsed_ms` (scalar or [..., 1], >= 0)."""
     return np.asarray(values * np.exp2(-elapsed_ms / half_lives_ms))
-
-
-def add_entry(entries: list[Entry], entry: Entry, k: int) -> None:
-    """Insert into an ascending list and keep its `k` greatest; equal entries are kept once."""
-    if not entries or entry > entries[-1]:
-        entries.append(entry)
-    else:
-        place = bisect_left(entries, entry)
-        if entries[place] != entry:
-            entries.insert(place, entry)
-    if len(entries) > k:
-        del entries[: len(entries) - k]
-
-
-def merge_entries(left: list[Entry], right: list[Entry], k: int) -> list[Entry]:
-    """The `k` greatest of the union, ascending."""
-    if not right:
-        return list(left)
-    if not left:
-        return list(right)
-    return sorted({*left, *right})[-k:]

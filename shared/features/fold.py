@@ -53,7 +53,7 @@ class ItemCounters:
     @classmethod
     def empty(cls, layout: Layout = ITEM_LAYOUT) -> ItemCounters:
         """Nothing counted yet."""
-        return cls(EntityState.empty(layout))
+        return cls(EntityState.empty(layout, layout.whole))
 
     @classmethod
     def decode(cls, data: bytes, layout: Layout = ITEM_LAYOUT) -> ItemCounters:
@@ -61,10 +61,13 @@ class ItemCounters:
         return cls(EntityState.decode(layout, data))
 
     def encode(self) -> bytes:
-        """Fixed-size bytes: see `EntityState.encode`."""
+        """Bytes of one size for all items (`items.counters_dtype`): an item holds all slots from the start."""
         return self.state.encode()
 
 
 def fold_item(counters: ItemCounters, event: Event, enqueued_at: int) -> None:
-    """Count one accepted behaviour event of this item, in place."""
+    """Count one accepted behaviour event of this item, in place.
+
+    An item that was idle for 400 days is judged where it is read, on the newest enqueued_at over all its shards.
+    """
     counters.state.add(event, enqueued_at)

@@ -39,12 +39,12 @@ class CounterColumns:
     def add(self, row: int, event: Event, enqueued_at: int) -> None:
         """Fold one event into a row, exactly as `EntityState.add` does."""
         at = effective_at(event.occurred_at_ms, enqueued_at)
-        newest_at = int(self.newest_at[row])
-        known_at = None if newest_at == EMPTY_AT else newest_at
-        self.decayed[row] = self.layout.fold_decayed(self.decayed[row], known_at, event, at)
+        newest_at, slots = int(self.newest_at[row]), self.layout.whole
+        self.decayed[row] = slots.fold(self.decayed[row].tolist(), newest_at, event, at)
         self.newest_at[row] = max(newest_at, at)
         self.last_enqueued_at[row] = max(int(self.last_enqueued_at[row]), enqueued_at)
-        self.counts[row] += self.layout.intake(event.event_type).counted
+        for slot in slots.intake(event.event_type).counted:
+            self.counts[row, slot] += 1
 
     def load(self, rows: Rows, shards: Sequence[bytes]) -> None:
         """Replace rows by encoded counters (`ItemCounters.encode`), decoded in bulk."""
@@ -82,6 +82,7 @@ def counters_dtype(layout: Layout) -> np.dtype[Any]:
         raise ValueError("items keep only decayed sums and counts: their records must have a fixed size")
     return np.dtype(
         [
+            ("seen", "u1"),
             ("newest_at", "<i8"),
             ("last_enqueued_at", "<i8"),
             ("decayed", "<f8", (len(layout.decayed),)),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import starmap
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
@@ -20,32 +19,58 @@ from shared.features.state import EMPTY_AT, FORMAT, EntityState
 RING_SPAN_MS: Final = DAY_MS
 RING_SIZE: Final = 256
 
-_ACCEPTED = struct.Struct("<Qq")
 _HEADER = struct.Struct("<BqqHH")
+"""Format, sequence, enqueued_at, bytes of the ring, bytes of the preferences."""
+_HASH_BYTES = 8
+_TIME_BYTES = 6
+_ACCEPTED_BYTES = _HASH_BYTES + _TIME_BYTES
 
 
 @dataclass(slots=True)
 class AcceptedIds:
     """The ring of accepted event ids: 64-bit hashes of the last 24 h of log time, at most 256.
 
-    What is evicted is decided per event in sequence order, so it does not depend on how the log was cut.
+    What is evicted is decided per event in sequence order, so it does not depend on how the log was cut. The ring is
+    stored as it is held: 14 bytes an id, big-endian hash and enqueued_at (epoch ms), in order of acceptance.
     """
 
-    known: dict[int, int] = field(default_factory=dict)
-    """Event hash to enqueued_at (epoch ms), in order of acceptance."""
+    packed: bytes = b""
+
+    @property
+    def known(self) -> dict[int, int]:
+        """Event hash to enqueued_at (epoch ms), in order of acceptance."""
+        starts = range(0, len(self.packed), _ACCEPTED_BYTES)
+        return {int.from_bytes(self.packed[at : at + _HASH_BYTES]): _time(self.packed, at) for at in starts}
 
     def accepts(self, event_hash: int, enqueued_at: int) -> bool:
         """Remember the id and say True, or say False when it is known already."""
-        known, oldest = self.known, enqueued_at - RING_SPAN_MS
-        while known and known[first := next(iter(known))] < oldest:
-            del known[first]
-        if known.get(event_hash, EMPTY_AT) >= oldest:
-            return False
-        known.pop(event_hash, None)
-        known[event_hash] = enqueued_at
-        if len(known) > RING_SIZE:
-            del known[next(iter(known))]
+        ring, oldest = self.packed, enqueued_at - RING_SPAN_MS
+        start = 0
+        while start < len(ring) and _time(ring, start) < oldest:
+            start += _ACCEPTED_BYTES
+        if start:
+            ring = ring[start:]
+        wanted = event_hash.to_bytes(_HASH_BYTES)
+        place = _find(ring, wanted)
+        if place >= 0:
+            if _time(ring, place) >= oldest:
+                self.packed = ring
+                return False
+            ring = ring[:place] + ring[place + _ACCEPTED_BYTES :]
+        ring += wanted + enqueued_at.to_bytes(_TIME_BYTES)
+        self.packed = ring[-RING_SIZE * _ACCEPTED_BYTES :]
         return True
+
+
+def _time(ring: bytes, place: int) -> int:
+    return int.from_bytes(ring[place + _HASH_BYTES : place + _ACCEPTED_BYTES])
+
+
+def _find(ring: bytes, wanted: bytes) -> int:
+    place = ring.find(wanted)
+    while place > 0 and place % _ACCEPTED_BYTES:  # bytes of two neighbours may look like a hash
+        place = ring.find(wanted, place + 1)
+    return place
 
 
 @dataclass(slots=True)
@@ -66,30 +91,24 @@ class UserShard:
     def encode(self) -> bytes:
         """Header, ring, preferences (MessagePack), state."""
         preferences = _ENCODER.encode(self.preferences_version) if self.preferences_version else b""
-        return b"".join(
-            (
-                _HEADER.pack(FORMAT, self.sequence, self.enqueued_at, len(self.accepted.known), len(preferences)),
-                *starmap(_ACCEPTED.pack, self.accepted.known.items()),
-                preferences,
-                self.state.encode(),
-            )
-        )
+        ring = self.accepted.packed
+        header = _HEADER.pack(FORMAT, self.sequence, self.enqueued_at, len(ring), len(preferences))
+        return b"".join((header, ring, preferences, self.state.encode()))
 
     @classmethod
     def decode(cls, data: bytes, layout: Layout = USER_LAYOUT) -> UserShard:
         """The inverse of `encode` under the same layout; raises CorruptRecord for bytes of another format."""
         try:
-            form, sequence, enqueued_at, ring_length, preferences_length = _HEADER.unpack_from(data)
+            form, sequence, enqueued_at, ring_bytes, preferences_bytes = _HEADER.unpack_from(data)
             if form != FORMAT:
                 raise CorruptRecord(f"a user shard of format {form}, this code reads {FORMAT}")
-            ring_end = _HEADER.size + ring_length * _ACCEPTED.size
-            ring = dict(cast("Iterator[tuple[int, int]]", _ACCEPTED.iter_unpack(data[_HEADER.size : ring_end])))
-            state_start = ring_end + preferences_length
-            version = _DECODER.decode(data[ring_end:state_start]) if preferences_length else None
+            ring_end = _HEADER.size + ring_bytes
+            state_start = ring_end + preferences_bytes
+            version = _DECODER.decode(data[ring_end:state_start]) if preferences_bytes else None
             state = EntityState.decode(layout, data[state_start:])
         except (struct.error, ValueError, msgspec.DecodeError) as error:
             raise CorruptRecord(f"a user shard of {len(data)} bytes cannot be read: {error}") from error
-        return cls(state, AcceptedIds(ring), sequence, enqueued_at, version)
+        return cls(state, AcceptedIds(data[_HEADER.size : ring_end]), sequence, enqueued_at, version)
 
 
 @dataclass(frozen=True, slots=True)

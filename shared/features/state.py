@@ -1,78 +1,93 @@
-"""The state of one entity: a row of slots that folds events, merges with other shards and becomes bytes."""
+"""The state of one entity: slots that fold events, merge with those of other shards and become bytes."""
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass, field
-from itertools import starmap
-from typing import Final, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.events import Event, effective_at, id_hash
-from shared.features.aggregations import (
-    EXPIRES_AFTER_MS,
-    NEVER,
+from shared.features.aggregations import EXPIRES_AFTER_MS, NEVER, Floats, Ints, Layout, Slots, decay
+from shared.features.entries import (
+    ENTRY_BYTES,
     Entry,
-    Floats,
-    Ints,
-    Layout,
     add_entry,
-    decay,
+    entry_columns,
     merge_entries,
+    pack_entry,
+    unpack_entries,
 )
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of all bytes that user shards and item counters become. It is part of STATE_VERSION: raise it with every change."""
 
-EMPTY_AT: Final = np.iinfo(np.int64).min
+EMPTY_AT: Final = -(1 << 63)
 """newest_at and last_enqueued_at of a state that has folded nothing."""
-
-_HEADER = struct.Struct("<qq")
-_LENGTH = struct.Struct("<H")
-_ENTRY = struct.Struct("<qQQ")
 
 
 @dataclass(slots=True)
 class EntityState:
-    """What is known of one entity. Decayed values stand at `newest_at`; all instants are epoch ms."""
+    """What is known of one entity. Decayed sums stand at `newest_at`; all instants are epoch ms.
+
+    The four columns hold the slots of the event types seen so far; `decayed`, `counts`, `earliest` and `lists` show the
+    whole layout.
+    """
 
     layout: Layout
+    slots: Slots
     newest_at: int
     last_enqueued_at: int
-    decayed: Floats
-    counts: Ints
-    earliest: Ints
-    lists: list[list[Entry]] = field(default_factory=list)
+    sums: list[float]
+    tallies: list[int]
+    firsts: list[int]
+    packed: list[bytes]
 
     @classmethod
-    def empty(cls, layout: Layout) -> EntityState:
-        """Nothing folded yet."""
+    def empty(cls, layout: Layout, slots: Slots | None = None) -> EntityState:
+        """Nothing folded yet; `slots` are those to hold from the start, by default none."""
+        held = slots or layout.slots(0)
         return cls(
             layout,
+            held,
             EMPTY_AT,
             EMPTY_AT,
-            np.zeros(len(layout.decayed)),
-            np.zeros(len(layout.counts), dtype=np.int64),
-            np.full(len(layout.earliest), NEVER, dtype=np.int64),
-            [[] for _ in layout.lists],
+            [0.0] * len(held.decayed),
+            [0] * len(held.counts),
+            [NEVER] * len(held.earliest),
+            [b""] * len(held.lists),
         )
 
     def add(self, event: Event, enqueued_at: int) -> None:
         """Fold one event; where it stands in the log does not matter."""
+        kind = event.event_type
+        if self.slots.seen & (bit := self.layout.bit[kind]) != bit:
+            self._widen(self.layout.slots(self.slots.seen | bit))
+        slots = self.slots
+        intake = slots.intake(kind)
         at = effective_at(event.occurred_at_ms, enqueued_at)
-        intake = self.layout.intake(event.event_type)
-        known_at = None if self.newest_at == EMPTY_AT else self.newest_at
-        self.decayed = self.layout.fold_decayed(self.decayed, known_at, event, at)
+        self.sums = slots.fold(self.sums, self.newest_at, event, at)
         self.newest_at = max(self.newest_at, at)
         self.last_enqueued_at = max(self.last_enqueued_at, enqueued_at)
-        self.counts = self.counts + intake.counted
+        for slot in intake.counted:
+            self.tallies[slot] += 1
         for slot in intake.dated:
-            self.earliest[slot] = min(self.earliest[slot], at)
-        if event.item_id is not None and intake.listed:
-            entry = (at, id_hash(event.event_id), id_hash(event.item_id))
+            self.firsts[slot] = min(self.firsts[slot], at)
+        if intake.listed and event.item_id is not None:
+            entry = pack_entry(at, event.event_id, id_hash(event.item_id))
             for slot, k in intake.listed:
-                add_entry(self.lists[slot], entry, k)
+                self.packed[slot] = add_entry(self.packed[slot], entry, k)
+
+    def _widen(self, slots: Slots) -> None:
+        """Hold these slots, which include those held."""
+        held = self.slots
+        self.sums = _spread(held.decayed, self.sums, slots.decayed, 0.0)
+        self.tallies = _spread(held.counts, self.tallies, slots.counts, 0)
+        self.firsts = _spread(held.earliest, self.firsts, slots.earliest, NEVER)
+        self.packed = _spread(held.lists, self.packed, slots.lists, b"")
+        self.slots = slots
 
     def expired(self, now_at: int) -> bool:
         """Has nothing been enqueued for this entity for so long that its behaviour no longer counts?"""
@@ -80,19 +95,71 @@ class EntityState:
 
     def merge(self, other: EntityState) -> EntityState:
         """The state of all events that either holds; neither is changed."""
+        slots = self.layout.slots(self.slots.seen | other.slots.seen)
         newest_at = max(self.newest_at, other.newest_at)
+        mine, theirs = self._aligned(slots, newest_at), other._aligned(slots, newest_at)
         return EntityState(
             self.layout,
+            slots,
             newest_at,
             max(self.last_enqueued_at, other.last_enqueued_at),
-            self.decayed_at(newest_at) + other.decayed_at(newest_at),
-            self.counts + other.counts,
-            np.minimum(self.earliest, other.earliest),
+            [one + two for one, two in zip(mine.sums, theirs.sums, strict=True)],
+            [one + two for one, two in zip(mine.tallies, theirs.tallies, strict=True)],
+            [min(one, two) for one, two in zip(mine.firsts, theirs.firsts, strict=True)],
             [
-                merge_entries(mine, theirs, one.k)
-                for mine, theirs, one in zip(self.lists, other.lists, self.layout.lists, strict=True)
+                merge_entries(one, two, self.layout.lists[slot].k)
+                for slot, one, two in zip(slots.lists, mine.packed, theirs.packed, strict=True)
             ],
         )
+
+    def _aligned(self, slots: Slots, newest_at: int) -> EntityState:
+        """A copy that holds these slots and stands at `newest_at`."""
+        copy = EntityState(
+            self.layout,
+            self.slots,
+            newest_at,
+            self.last_enqueued_at,
+            self.slots.decay(self.sums, newest_at - self.newest_at),
+            self.tallies,
+            self.firsts,
+            self.packed,
+        )
+        copy._widen(slots)
+        return copy
+
+    @property
+    def decayed(self) -> Floats:
+        """float64[D] at `newest_at`."""
+        values = np.zeros(len(self.layout.decayed))
+        values[self.slots.decayed] = self.sums
+        return values
+
+    @property
+    def counts(self) -> Ints:
+        """int64[C]."""
+        values = np.zeros(len(self.layout.counts), dtype=np.int64)
+        values[self.slots.counts] = self.tallies
+        return values
+
+    @property
+    def earliest(self) -> Ints:
+        """int64[E], epoch ms; `NEVER` where there was no such event."""
+        values = np.full(len(self.layout.earliest), NEVER, dtype=np.int64)
+        values[self.slots.earliest] = self.firsts
+        return values
+
+    @property
+    def lists(self) -> list[list[Entry]]:
+        """The entries of each list, ascending."""
+        return [
+            unpack_entries(packed)
+            for packed in _spread(self.slots.lists, self.packed, range(len(self.layout.lists)), b"")
+        ]
+
+    def list_columns(self, slot: int) -> tuple[list[int], NDArray[np.int64]]:
+        """Item hashes and effective times (int64[n], epoch ms) of one list, ascending in time."""
+        held = self.slots.lists
+        return entry_columns(self.packed[held.index(slot)] if slot in held else b"")
 
     def decayed_at(self, as_of: int) -> Floats:
         """float64[D] at `as_of`, never before the newest folded time."""
@@ -101,36 +168,48 @@ class EntityState:
         return decay(self.decayed, max(as_of - self.newest_at, 0), self.layout.half_lives_ms)
 
     def encode(self) -> bytes:
-        """Little-endian: newest_at, last_enqueued_at, decayed, counts, earliest, then each list with its length."""
-        parts = [
-            _HEADER.pack(self.newest_at, self.last_enqueued_at),
-            self.decayed.tobytes(),
-            self.counts.tobytes(),
-            self.earliest.tobytes(),
-        ]
-        for entries in self.lists:
-            parts.append(_LENGTH.pack(len(entries)))
-            parts += starmap(_ENTRY.pack, entries)
-        return b"".join(parts)
+        """`Slots.record`, then the lists' entries: equal states are equal bytes."""
+        record = self.slots.record.pack(
+            self.slots.seen,
+            self.newest_at,
+            self.last_enqueued_at,
+            *self.sums,
+            *self.tallies,
+            *self.firsts,
+            *[len(packed) // ENTRY_BYTES for packed in self.packed],
+        )
+        return b"".join((record, *self.packed))
 
     @classmethod
     def decode(cls, layout: Layout, data: bytes) -> EntityState:
         """The inverse of `encode` under the same layout; raises ValueError or struct.error for other bytes."""
-        newest_at, last_enqueued_at = _HEADER.unpack_from(data)
-        position = _HEADER.size
-        decayed = np.frombuffer(data, np.float64, len(layout.decayed), position)
-        position += decayed.nbytes
-        counts = np.frombuffer(data, np.int64, len(layout.counts), position)
-        position += counts.nbytes
-        earliest = np.frombuffer(data, np.int64, len(layout.earliest), position).copy()
-        position += earliest.nbytes
-        lists: list[list[Entry]] = []
-        for _ in layout.lists:
-            (length,) = _LENGTH.unpack_from(data, position)
-            position += _LENGTH.size
-            end = position + length * _ENTRY.size
-            lists.append(cast("list[Entry]", list(_ENTRY.iter_unpack(data[position:end]))))
+        if not data:
+            raise ValueError("no bytes at all")
+        slots = layout.slots(data[0])
+        values = slots.record.unpack_from(data)
+        counts_at = 3 + len(slots.decayed)
+        earliest_at = counts_at + len(slots.counts)
+        lengths_at = earliest_at + len(slots.earliest)
+        lists, position = [], slots.record.size
+        for length in values[lengths_at:]:
+            end = position + length * ENTRY_BYTES
+            lists.append(data[position:end])
             position = end
         if position != len(data):
             raise ValueError(f"{len(data)} bytes, of which a state of this layout fills {position}")
-        return cls(layout, newest_at, last_enqueued_at, decayed, counts, earliest, lists)
+        return cls(
+            layout,
+            slots,
+            values[1],
+            values[2],
+            list(values[3:counts_at]),
+            list(values[counts_at:earliest_at]),
+            list(values[earliest_at:lengths_at]),
+            lists,
+        )
+
+
+def _spread[T](held: Sequence[int], values: Sequence[T], wanted: Sequence[int], fill: T) -> list[T]:
+    """`values` of the slots `held` at their places among the slots `wanted`, `fill` elsewhere."""
+    known = dict(zip(held, values, strict=True))
+    return [known.get(slot, fill) for slot in wanted]

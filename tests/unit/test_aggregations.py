@@ -19,13 +19,11 @@ from shared.features.aggregations import (
     Count,
     Decayed,
     Earliest,
-    Entry,
     LastK,
     Layout,
-    add_entry,
     decay,
-    merge_entries,
 )
+from shared.features.entries import Entry
 from shared.features.state import EntityState
 from tests.unit import oracle
 from tests.unit.builders import ACTIONS, MANY, MODEST, NOW, Sent, histories, sent
@@ -153,22 +151,6 @@ def test_memory_is_bounded() -> None:
         assert all(len(held) <= kind.k for held, kind in zip(state.lists, LAYOUT.lists, strict=True))
         sizes.add(len(state.encode()))
     assert len(state.encode()) == max(sizes) < 400
-
-
-ENTRIES = st.tuples(st.integers(0, 5), st.integers(0, 3), st.integers(0, 2))
-
-
-@MANY
-@given(st.lists(ENTRIES, max_size=12), st.lists(ENTRIES, max_size=12), st.integers(1, 6))
-def test_lists_keep_the_greatest_of_the_union(left: list[Entry], right: list[Entry], k: int) -> None:
-    held: list[Entry] = []
-    for entry in left:
-        add_entry(held, entry, k)
-    assert held == sorted(set(left))[-k:]
-    other = sorted(set(right))[-k:]
-    merged = merge_entries(held, other, k)
-    assert merged == sorted({*left, *right})[-k:]
-    assert merged is not held
 
 
 def test_before_anything_happened() -> None:
