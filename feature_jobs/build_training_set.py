@@ -109,7 +109,8 @@ class Pass:
             self.shop.bought_window_days,
         )
         shopper = self.replay.users.shopper(instant.user_id, instant.as_of)
-        prepared = prepare(shelf, model, shopper, PageRequest(instant.as_of))
+        request = PageRequest(instant.as_of, device=instant.device, surface=instant.surface)
+        prepared = prepare(shelf, model, shopper, request)
         candidates = retrieve(prepared, model, span.lookup_all(prepared.seeds))
         features = vectorize(shelf, model, prepared, candidates)
         rows.add(

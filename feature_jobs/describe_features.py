@@ -36,7 +36,7 @@ def page_of(features: tuple[Feature, ...] = FEATURES) -> str:
     ]
     lines += [
         f"| {column} | `{one.name}` | {one.entity} | {_cell(one.description)} "
-        f"| {_cell('; '.join(map(describe, one.aggregations))) or 'at read'} | {one.default:g} | {one.dtype} |"
+        f"| {_cell(_reads(one))} | {one.default:g} | {one.dtype} |"
         for column, one in enumerate(features)
     ]
     return "\n".join(lines) + "\n"
@@ -70,6 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{arguments.page.name} does not say what the declarations say; run {COMMAND}", file=sys.stderr)
         return 1
     return 0
+
+
+def _reads(feature: Feature) -> str:
+    if feature.vocabulary:
+        return f"at read, of: {', '.join(feature.vocabulary)}"
+    return "; ".join(map(describe, feature.aggregations)) or "at read"
 
 
 def _kinds(kinds: tuple[EventType, ...]) -> str:

@@ -21,7 +21,7 @@ class Instant:
     """Just before an event of a session; `as_of` in epoch ms, one less than the event's enqueued_at.
 
     `labels` grades what the rest of the session touched, `positives` are the items of it that count as hits,
-    `at_start` says that the event is the session's first.
+    `at_start` says that the event is the session's first. `device` and `surface` are those of the event's context.
     """
 
     as_of: int
@@ -29,6 +29,8 @@ class Instant:
     labels: Mapping[ItemId, int]
     positives: frozenset[ItemId]
     at_start: bool
+    device: str | None = None
+    surface: str | None = None
 
 
 def sessions(events: Iterable[LoggedEvent]) -> list[list[LoggedEvent]]:
@@ -66,6 +68,7 @@ def instants_of(session: list[LoggedEvent], positive_types: Collection[str]) -> 
             if later.event.event_type in positive_types and later.event.item_id is not None
         )
         if positives:
+            context = logged.event.context or {}
             found.append(
                 Instant(
                     logged.enqueued_at - 1,
@@ -73,6 +76,8 @@ def instants_of(session: list[LoggedEvent], positive_types: Collection[str]) -> 
                     _graded(ahead),
                     positives,
                     at_start=logged.enqueued_at == session[0].enqueued_at,
+                    device=context.get("device"),
+                    surface=context.get("surface"),
                 )
             )
     return found

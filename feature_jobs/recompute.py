@@ -45,6 +45,10 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     retrieval_ranks: list[list[int]]
     retrieval_scores: list[list[float]]
     vectors: str
+    # Lines of older code lack these; their schema is another one, and they are skipped for it.
+    retrieval_covisitation: list[list[float]] = []
+    device: str | None = None
+    surface: str | None = None
 
     @classmethod
     def of(cls, line: Mapping[str, Any]) -> Self:
@@ -62,6 +66,7 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
         return RetrievalBlock(
             np.array(self.retrieval_ranks, dtype=np.int16).reshape(shape),
             np.array(self.retrieval_scores, dtype=np.float32).reshape(shape),
+            np.array(self.retrieval_covisitation, dtype=np.float32).reshape(shape),
         )
 
 
@@ -94,10 +99,12 @@ class Past:
         """float32[n, F] of the page's items as the features say they must have been, in the release's time zone."""
         table = self._items_at(exposure.item_marks)
         shopper = self._shopper_at(exposure)
-        user = UserView(shopper.state, exposure.as_of, user_lists(shopper.state, table.row_of, LISTS))
+        lists = user_lists(shopper.state, table.row_of, LISTS)
+        user = UserView(shopper.state, exposure.as_of, lists, time_zone)
         block = table.block(item_rows(table, exposure.items), exposure.as_of)
         pair = PairView(user, block, table.category, table.brand)
-        return assemble(pair, exposure.retrieval(), RequestView(exposure.as_of, time_zone))
+        request = RequestView(exposure.as_of, time_zone, exposure.device, exposure.surface)
+        return assemble(pair, exposure.retrieval(), request)
 
     def _shopper_at(self, exposure: Exposure) -> Shopper:
         shards = UserShards()

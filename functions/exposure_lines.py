@@ -26,8 +26,8 @@ def exposure_line(
 
     `head` says who and what was asked. `visibility` holds the last sequence folded into each user shard read (-1: no
     shard), `item_marks` that of each partition's items (-1: none); keys are `<source>.<partition>`. `vectors` is
-    float32[n, F] of the shown items in order, little-endian in base64; `retrieval_ranks` int[n, S] and
-    `retrieval_scores` [n, S] are the logged inputs of the sources in declared order.
+    float32[n, F] of the shown items in order, little-endian in base64; `retrieval_ranks` int[n, S],
+    `retrieval_scores` [n, S] (sources in declared order) and `retrieval_covisitation` [n, 2] are logged inputs.
     """
     positions = page.positions
     retrieval = page.candidates.retrieval
@@ -47,6 +47,7 @@ def exposure_line(
             "propensities": [one.propensity for one in shown],
             "retrieval_ranks": retrieval.ranks[positions].tolist(),
             "retrieval_scores": retrieval.scores[positions].tolist(),
+            "retrieval_covisitation": retrieval.covisitation[positions].tolist(),
             "vectors": base64.b64encode(page.features[positions].astype(np.dtype("<f4")).tobytes()).decode(),
         }
     )

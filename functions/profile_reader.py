@@ -73,7 +73,8 @@ class ProfileReader:
         as_of = self._clock()
         shopper = merge_shards([shard for shard in read.shards.values() if shard is not None], as_of)
         with release.items.reading(release.release_id) as stock:
-            user = UserView(shopper.state, as_of, user_lists(shopper.state, stock.shelf.table.row_of, LISTS))
+            lists = user_lists(shopper.state, stock.shelf.table.row_of, LISTS)
+            user = UserView(shopper.state, as_of, lists, release.model.time_zone)
             return Profile(
                 release_id=release.release_id,
                 as_of=as_of,

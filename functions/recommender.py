@@ -53,6 +53,8 @@ class Asked:
     category: str | None = None
     context_item: str | None = None
     exclude: tuple[str, ...] = ()
+    device: str | None = None
+    surface: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class Recommender:
             excluded_rows=frozenset(row for row in excluded if row is not None),
             exploration=self._settings.exploration,
             recommendation_id=recommendation_id,
+            device=asked.device,
+            surface=asked.surface,
         )
 
     def _count(self, answer: Recommendation) -> None:
@@ -194,6 +198,8 @@ class Recommender:
             "category": asked.category,
             "context_item": asked.context_item,
             "exclude": asked.exclude,
+            "device": asked.device,
+            "surface": asked.surface,
         }
         self._exposures.record(exposure_line(head, read.visibility, stock, page, answer.items))
 
@@ -204,7 +210,8 @@ def seeds_of(shopper: Shopper, release: LoadedRelease, as_of: int, context_item:
     They follow from the user's state and the release's item index alone, both of which stand still, so that the lists
     are read before the items are held.
     """
-    user = UserView(shopper.state, as_of, user_lists(shopper.state, release.index_of, LISTS))
+    lists = user_lists(shopper.state, release.index_of, LISTS)
+    user = UserView(shopper.state, as_of, lists, release.model.time_zone)
     own = history_of(user, np.arange(len(release.item_ids), dtype=np.int32)).indexes[:MAX_SEEDS]
     context = None if context_item is None else release.index_of.get(id_hash(context_item))
     if context is None:

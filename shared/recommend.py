@@ -85,7 +85,10 @@ class Shelf:
 
 @dataclass(frozen=True)
 class PageRequest:
-    """What is asked: `as_of` in epoch ms, taken after the state was read; items by table row."""
+    """What is asked: `as_of` in epoch ms, taken after the state was read; items by table row.
+
+    `device` and `surface` say where from, in the shop's words; None where it does not say.
+    """
 
     as_of: int
     limit: int = 20
@@ -94,6 +97,8 @@ class PageRequest:
     excluded_rows: frozenset[int] = frozenset()
     exploration: float = 0.0
     recommendation_id: str = ""
+    device: str | None = None
+    surface: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Prepared:
     user: UserView
     query: Query
     rules: Eligibility
-    as_of: int
+    request: PageRequest
 
     @property
     def seeds(self) -> Indexes:
@@ -147,7 +152,7 @@ def default_sources(factors: ItemFactors) -> dict[Retrieval, CandidateSource]:
 def prepare(shelf: Shelf, model: Model, shopper: Shopper, request: PageRequest) -> Prepared:
     """Resolve the shopper's state against the shelf and decide what may be shown and which lists are wanted."""
     table = shelf.table
-    user = UserView(shopper.state, request.as_of, user_lists(shopper.state, table.row_of, LISTS))
+    user = UserView(shopper.state, request.as_of, user_lists(shopper.state, table.row_of, LISTS), model.time_zone)
     history = history_of(user, shelf.index_of_row)
     own = () if request.context_row is None else (request.context_row,)
     rules = eligibility(
@@ -172,7 +177,7 @@ def prepare(shelf: Shelf, model: Model, shopper: Shopper, request: PageRequest) 
             seeds = np.concatenate([[context], seeds[others]]).astype(np.int32)
             weights = np.concatenate([[CONTEXT_WEIGHT], weights[others]])
     query = Query(user, history, seeds, weights, {}, shelf.trends, user.as_of, rules.allowed, context)
-    return Prepared(user, query, rules, request.as_of)
+    return Prepared(user, query, rules, request)
 
 
 def retrieve(
@@ -193,10 +198,11 @@ def retrieve(
 
 def vectorize(shelf: Shelf, model: Model, prepared: Prepared, candidates: CandidateSet) -> Matrix:
     """float32[n, F] for the candidates, through the one feature definition."""
-    table, as_of = shelf.table, prepared.as_of
-    block = table.block(shelf.rows[candidates.indexes], as_of)
+    table, asked = shelf.table, prepared.request
+    block = table.block(shelf.rows[candidates.indexes], asked.as_of)
     pair = PairView(prepared.user, block, table.category, table.brand)
-    return assemble(pair, candidates.retrieval, RequestView(as_of, model.time_zone))
+    request = RequestView(asked.as_of, model.time_zone, asked.device, asked.surface)
+    return assemble(pair, candidates.retrieval, request)
 
 
 def rank(shelf: Shelf, model: Model, prepared: Prepared, candidates: CandidateSet, request: PageRequest) -> Page:

@@ -12,6 +12,7 @@ from functions.addressable_ids import check_addressable
 from functions.api.models import Problem
 from shared.errors import InvalidIdentifier
 from shared.events import from_ms
+from shared.features.definitions import DEVICES, SURFACES
 
 MOST_EXCLUDED: Final = 500
 LONGEST_NAME: Final = 200
@@ -22,6 +23,16 @@ Limit = Annotated[int, Query(ge=1, le=100, description="How many items")]
 CategoryName = Annotated[
     str | None,
     Query(min_length=1, max_length=LONGEST_NAME, description="Only items with this name on their category path"),
+]
+Device = Annotated[
+    str | None,
+    Query(
+        min_length=1, max_length=LONGEST_NAME, description=f"What it is asked from: {', '.join(DEVICES)}, or another"
+    ),
+]
+Surface = Annotated[
+    str | None,
+    Query(min_length=1, max_length=LONGEST_NAME, description=f"The page it is for: {', '.join(SURFACES)}, or another"),
 ]
 
 

@@ -16,7 +16,7 @@ from functions.api.models import (
     RecommendedItem,
     SourceExplanation,
 )
-from functions.api.parameters import CategoryName, Limit, UserIdPath, answer, iso, item_ids, problems
+from functions.api.parameters import CategoryName, Device, Limit, Surface, UserIdPath, answer, iso, item_ids, problems
 from functions.api.worker import Worker
 from functions.recommender import Asked, Recommendation
 from functions.shown_items import ShownItem
@@ -35,6 +35,8 @@ def recommend(
     exclude: Annotated[
         list[str] | None, Query(description="Ids not to show: comma-separated, or the parameter repeated")
     ] = None,
+    device: Device = None,
+    surface: Surface = None,
     explain: Annotated[bool, Query(description="Add what each source said, and what the rules took away")] = False,
 ) -> Response:
     """The items for this user now, best first, each with a reason she can read."""
@@ -44,6 +46,8 @@ def recommend(
         category,
         None if context_item is None else check_addressable(context_item, "context_item"),
         item_ids(exclude, "exclude"),
+        device,
+        surface,
     )
     return answer(_page(worker.get().recommender.recommend(asked), explain=explain))
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from shared.candidates.covisitation import covisitation
 from shared.candidates.query import Indexes, Query, Ranked
 from shared.features.definitions import Retrieval
 from shared.features.views import RetrievalBlock
@@ -54,4 +55,4 @@ def merge(lists: Mapping[Retrieval, Ranked], query: Query, minimum: int = MINIMU
         ranks[rows, column] = np.arange(1, len(rows) + 1)
         scores[rows, column] = ranked.scores / ranked.scores[0]
         via[rows, column] = ranked.via
-    return CandidateSet(union, RetrievalBlock(ranks, scores), via)
+    return CandidateSet(union, RetrievalBlock(ranks, scores, covisitation(union, query)), via)

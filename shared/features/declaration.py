@@ -24,7 +24,10 @@ class Entity(StrEnum):
 
 @dataclass(frozen=True)
 class Feature:
-    """One declaration. `value` maps the entity's view to a scalar or an array of length n; NaN becomes `default`."""
+    """One declaration. `value` maps the entity's view to a scalar or an array of length n; NaN becomes `default`.
+
+    `aggregations` are the stored ones it reads, `vocabulary` the words whose codes (`derivations.code_of`) it gives.
+    """
 
     name: str
     entity: Entity
@@ -33,3 +36,4 @@ class Feature:
     aggregations: tuple[Aggregation, ...] = ()
     default: float = 0.0
     dtype: str = "float32"
+    vocabulary: tuple[str, ...] = ()

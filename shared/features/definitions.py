@@ -29,7 +29,7 @@ from shared.features.aggregations import (
 )
 from shared.features.declaration import Entity, Feature
 from shared.features.state import FORMAT
-from shared.features.views import PairView
+from shared.features.views import PairView, UserView
 
 
 class Retrieval(StrEnum):
@@ -51,14 +51,18 @@ LISTS: Final[Mapping[EventType, LastK]] = {
     EventType.VIEW: LastK((EventType.VIEW,), 50),
     EventType.CART: LastK((EventType.CART,), 50),
     EventType.PURCHASE: LastK((EventType.PURCHASE,), 400),
+    EventType.REMOVE_FROM_CART: LastK((EventType.REMOVE_FROM_CART,), 50),
 }
+TOUCHED: Final = tuple(LISTS[kind] for kind in ACTIONS)
+"""What sessions, affinities and habits are computed from."""
 LONG_AGO_HOURS: Final = 24.0 * 400
+DEVICES: Final = ("desktop", "mobile", "tablet", "app")
+SURFACES: Final = ("home", "category", "search", "product", "cart", "account", "email")
 
 FIRST_SEEN: Final = Earliest(ACTIONS)
 PRICED: Final = Decayed(ACTIONS, SPANS["30d"], Amount.PRICED)
 LOG_PRICE: Final = Decayed(ACTIONS, SPANS["30d"], Amount.LOG_PRICE)
 LOG_PRICE_SQUARED: Final = Decayed(ACTIONS, SPANS["30d"], Amount.LOG_PRICE_SQUARED)
-SPENT: Final = Decayed((EventType.PURCHASE,), SPANS["30d"], Amount.CENTS)
 
 
 def decayed(kind: EventType, span: str) -> Decayed:
@@ -77,17 +81,41 @@ def _stored(entity: Entity, name: str, aggregation: Aggregation, description: st
     return Feature(name, entity, description, lambda view: view.value(aggregation), (aggregation,))
 
 
-def _decayed_counts(entity: Entity) -> list[Feature]:
+def _decayed_counts(entity: Entity, kinds: tuple[EventType, ...] = ACTIONS) -> list[Feature]:
     return [
         _stored(
             entity,
             f"{entity}_{kind}_decayed_{span}",
             decayed(kind, span),
-            f"{kind}s of the {entity}, halved every {span}",
+            f"{_said(kind)}s of the {entity}, halved every {span}",
         )
-        for kind in ACTIONS
+        for kind in kinds
         for span in SPANS
     ]
+
+
+def _decayed_cents(kind: EventType, span: str, meaning: str) -> Feature:
+    return _stored(
+        Entity.USER,
+        f"user_{kind}_decayed_cents_{span}",
+        Decayed((kind,), SPANS[span], Amount.CENTS),
+        f"{meaning} in cents, halved every {span}",
+    )
+
+
+def _pair_recency(kind: EventType) -> Feature:
+    return Feature(
+        f"pair_{kind}_recency_hours",
+        Entity.PAIR,
+        f"hours since this user's last {_said(kind)} of this item",
+        derive.hours_since(kind),
+        (LISTS[kind],),
+        default=LONG_AGO_HOURS,
+    )
+
+
+def _said(kind: EventType) -> str:
+    return "cart removal" if kind is EventType.REMOVE_FROM_CART else kind
 
 
 def _counts(entity: Entity) -> list[Feature]:
@@ -100,7 +128,7 @@ def _counts(entity: Entity) -> list[Feature]:
 USER_FEATURES: Final = [
     *_decayed_counts(Entity.USER),
     *_counts(Entity.USER),
-    _stored(Entity.USER, "user_purchase_decayed_cents_30d", SPENT, "money spent in cents, halved every 30 d"),
+    _decayed_cents(EventType.PURCHASE, "30d", "money spent"),
     Feature(
         "user_price_mean_30d",
         Entity.USER,
@@ -122,7 +150,7 @@ USER_FEATURES: Final = [
         Entity.USER,
         "hours since the last view, cart or purchase",
         derive.action_recency_hours,
-        tuple(LISTS.values()),
+        TOUCHED,
         default=LONG_AGO_HOURS,
     ),
     Feature(
@@ -133,14 +161,35 @@ USER_FEATURES: Final = [
         Entity.USER,
         "actions in the current session (30 min gap)",
         lambda user: user.session_length,
-        tuple(LISTS.values()),
+        TOUCHED,
     ),
     Feature(
         "user_session_age_minutes",
         Entity.USER,
         "minutes since the current session began",
         lambda user: user.session_age_ms / MINUTE_MS,
-        tuple(LISTS.values()),
+        TOUCHED,
+    ),
+    *_decayed_counts(Entity.USER, (EventType.REMOVE_FROM_CART,)),
+    *(_decayed_cents(EventType.VIEW, span, "prices of what the user viewed") for span in SPANS),
+    *(_decayed_cents(EventType.CART, span, "worth of what the user put into the cart") for span in SPANS),
+    *(_decayed_cents(EventType.PURCHASE, span, "money spent") for span in ("1h", "1d", "7d")),
+    _stored(Entity.USER, "user_price_weight_30d", PRICED, "how many priced actions the price level rests on"),
+    Feature(
+        "user_hour_habit_14d",
+        Entity.USER,
+        "share of the user's decayed actions before this session within 2 h of this time of day, by the shop's clock",
+        UserView.hour_habit,
+        TOUCHED,
+        default=-1.0,
+    ),
+    Feature(
+        "user_weekday_habit_14d",
+        Entity.USER,
+        "share of the user's decayed actions before this session on this day of the week, by the shop's clock",
+        UserView.weekday_habit,
+        TOUCHED,
+        default=-1.0,
     ),
 ]
 
@@ -195,44 +244,34 @@ ITEM_FEATURES: Final = [
 
 
 PAIR_FEATURES: Final = [
-    *(
-        Feature(
-            f"pair_{kind}_recency_hours",
-            Entity.PAIR,
-            f"hours since this user's last {kind} of this item",
-            derive.hours_since(kind),
-            (LISTS[kind],),
-            default=LONG_AGO_HOURS,
-        )
-        for kind in ACTIONS
-    ),
+    *(_pair_recency(kind) for kind in ACTIONS),
     Feature(
         "pair_action_count_last",
         Entity.PAIR,
         "times the item is among the user's last actions",
         PairView.times_acted,
-        tuple(LISTS.values()),
+        TOUCHED,
     ),
     Feature(
         "pair_category_affinity_14d",
         Entity.PAIR,
         "share of the user's decayed actions in the item's category",
         derive.category_affinity,
-        tuple(LISTS.values()),
+        TOUCHED,
     ),
     Feature(
         "pair_brand_affinity_14d",
         Entity.PAIR,
         "share of the user's decayed actions with the item's brand",
         derive.brand_affinity,
-        tuple(LISTS.values()),
+        TOUCHED,
     ),
     Feature(
         "pair_session_category_affinity",
         Entity.PAIR,
         "share of the current session in the item's category",
         derive.session_category_affinity,
-        tuple(LISTS.values()),
+        TOUCHED,
     ),
     Feature(
         "pair_price_distance_30d",
@@ -240,6 +279,35 @@ PAIR_FEATURES: Final = [
         "log price of the item less the user's mean",
         derive.price_distance(LOG_PRICE, PRICED),
         (PRICED, LOG_PRICE),
+    ),
+    _pair_recency(EventType.REMOVE_FROM_CART),
+    Feature(
+        "pair_session_action_count",
+        Entity.PAIR,
+        "times the item is among the current session's actions",
+        derive.session_action_count,
+        TOUCHED,
+    ),
+    Feature(
+        "pair_session_reciprocal_position",
+        Entity.PAIR,
+        "1 / how many actions ago it was touched in the current session, the last being 1; 0 where it was not",
+        PairView.session_reciprocal_position,
+        TOUCHED,
+    ),
+    Feature(
+        "pair_last_category_match",
+        Entity.PAIR,
+        "1 where the item has the category of the item last acted on",
+        derive.last_category_match,
+        TOUCHED,
+    ),
+    Feature(
+        "pair_last_brand_match",
+        Entity.PAIR,
+        "1 where the item has the brand of the item last acted on",
+        derive.last_brand_match,
+        TOUCHED,
     ),
 ]
 
@@ -269,6 +337,18 @@ RETRIEVAL_FEATURES: Final = [
         "number of sources that carry the item",
         derive.sources_count,
     ),
+    Feature(
+        "retrieval_covisitation_last_1",
+        Entity.RETRIEVAL,
+        "score over the best in the co-occurrence list of the last click (of the page's own item, where it has one)",
+        derive.covisitation(0),
+    ),
+    Feature(
+        "retrieval_covisitation_last_10",
+        Entity.RETRIEVAL,
+        "the same, summed over the last 10 items clicked",
+        derive.covisitation(1),
+    ),
 ]
 
 
@@ -277,6 +357,20 @@ REQUEST_FEATURES: Final = [
     Feature("request_hour_cos", Entity.REQUEST, "hour of day", derive.hour_of_day(math.cos)),
     Feature("request_weekday_sin", Entity.REQUEST, "day of week", derive.day_of_week(math.sin)),
     Feature("request_weekday_cos", Entity.REQUEST, "day of week", derive.day_of_week(math.cos)),
+    Feature(
+        "request_device",
+        Entity.REQUEST,
+        "code of the device: 0 not given, 1 unknown, from 2 in the order of the vocabulary",
+        derive.code_of(lambda request: request.device, DEVICES),
+        vocabulary=DEVICES,
+    ),
+    Feature(
+        "request_surface",
+        Entity.REQUEST,
+        "code of the page it was asked from: 0 not given, 1 unknown, from 2 in the order of the vocabulary",
+        derive.code_of(lambda request: request.surface, SURFACES),
+        vocabulary=SURFACES,
+    ),
 ]
 
 FEATURES: Final = (

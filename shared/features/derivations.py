@@ -124,6 +124,21 @@ def session_category_affinity(pair: PairView) -> Floats:
     return pair.affinity(pair.category_of, pair.items.category, session_only=True)
 
 
+def session_action_count(pair: PairView) -> Floats:
+    """How many actions of the current session touch each item."""
+    return pair.times_acted(session_only=True)
+
+
+def last_category_match(pair: PairView) -> ArrayLike:
+    """Has each item the category of the item the user last acted on?"""
+    return pair.matches_last(pair.category_of, pair.items.category)
+
+
+def last_brand_match(pair: PairView) -> ArrayLike:
+    """Has each item the brand of the item the user last acted on?"""
+    return pair.matches_last(pair.brand_of, pair.items.brand)
+
+
 def price_distance(total: Decayed, weight: Decayed) -> Callable[[PairView], Floats]:
     """Log price of each item less the user's mean; NaN where either is not known."""
     mean_of = weighted_mean(total, weight)
@@ -150,6 +165,11 @@ def sources_count(block: RetrievalBlock) -> ArrayLike:
     return (block.ranks > 0).sum(axis=1)
 
 
+def covisitation(column: int) -> Callable[[RetrievalBlock], ArrayLike]:
+    """Co-visitation with the last click (column 0) or the last clicks (1); 0 where the lists do not carry the item."""
+    return lambda block: block.covisitation[:, column]
+
+
 def hour_of_day(wave: Callable[[float], float]) -> Callable[[RequestView], float]:
     """`wave` (sine or cosine) of the shop-local hour as an angle: midnight lies next to 23:59."""
     return lambda request: wave(2 * math.pi * (request.hour / 24))
@@ -158,3 +178,17 @@ def hour_of_day(wave: Callable[[float], float]) -> Callable[[RequestView], float
 def day_of_week(wave: Callable[[float], float]) -> Callable[[RequestView], float]:
     """`wave` (sine or cosine) of the shop-local day of the week as an angle: Sunday lies next to Monday."""
     return lambda request: wave(2 * math.pi * (request.weekday / 7))
+
+
+def code_of(text: Callable[[RequestView], str | None], vocabulary: tuple[str, ...]) -> Callable[[RequestView], float]:
+    """The code of one of the request's texts: NaN where it is not given, 1 for an unknown word, from 2 the known ones.
+
+    Case does not matter.
+    """
+    codes = {word: float(place) for place, word in enumerate(vocabulary, start=2)}
+
+    def code(request: RequestView) -> float:
+        word = text(request)
+        return math.nan if word is None else codes.get(word.casefold(), 1.0)
+
+    return code

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.events import EventType, from_ms
-from shared.features.aggregations import Aggregation, Decayed, Floats, Ints, LastK, Layout
+from shared.features.aggregations import DAY_MS, HOUR_MS, Aggregation, Decayed, Floats, Ints, LastK, Layout
+from shared.features.local_time import local_ms, time_of_day_ms, weekdays
 from shared.features.state import EntityState
 
 Rows = NDArray[np.int64]
@@ -20,7 +21,9 @@ Rows = NDArray[np.int64]
 SESSION_GAP_MS = 30 * 60_000
 ACTION_WEIGHT = {EventType.VIEW: 1.0, EventType.CART: 3.0, EventType.PURCHASE: 5.0}
 """How much more an action says about taste than a view does."""
-AFFINITY_HALF_LIFE_MS = 14 * 24 * 3600 * 1000
+AFFINITY_HALF_LIFE_MS = 14 * DAY_MS
+SAME_HOUR_MS = 2 * HOUR_MS
+"""How far two times of day may lie apart and still be the same habit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,17 @@ class Actions:
 class UserView:
     """One user's merged state at an instant, with her items resolved to rows of the item table."""
 
-    def __init__(self, state: EntityState, as_of: int, lists: dict[EventType, tuple[Rows, Ints]]) -> None:
-        """`lists[type]` = (rows, effective times) of the newest events of that type, ascending in time."""
+    def __init__(
+        self, state: EntityState, as_of: int, lists: dict[EventType, tuple[Rows, Ints]], time_zone: ZoneInfo
+    ) -> None:
+        """`lists[type]` = (rows, effective times) of the newest events of that type, ascending in time.
+
+        `time_zone` is the shop's: by its clock habits are told.
+        """
         self.state = state
         self.as_of = max(as_of, state.newest_at)
         self.lists = lists
+        self.time_zone = time_zone
 
     @cached_property
     def decayed(self) -> Floats:
@@ -60,15 +69,16 @@ class UserView:
 
     @cached_property
     def actions(self) -> Actions:
-        """All listed actions, newest first.
+        """All listed actions (what has an `ACTION_WEIGHT`), newest first.
 
         Of one instant the heavier action comes first, then the later in its list: never an order of table rows,
         which differs from process to process.
         """
-        rows = np.concatenate([rows for rows, _ in self.lists.values()])
-        at = np.concatenate([at for _, at in self.lists.values()])
-        weights = np.concatenate([np.full(len(rows), ACTION_WEIGHT[kind]) for kind, (rows, _) in self.lists.items()])
-        places = np.concatenate([np.arange(len(rows)) for rows, _ in self.lists.values()])
+        lists = [self.lists[kind] for kind in ACTION_WEIGHT]
+        rows = np.concatenate([rows for rows, _ in lists])
+        at = np.concatenate([at for _, at in lists])
+        weights = np.repeat(list(ACTION_WEIGHT.values()), [len(rows) for rows, _ in lists])
+        places = np.concatenate([np.arange(len(rows)) for rows, _ in lists])
         order = np.lexsort((-places, -weights, -at))
         return Actions(rows[order], at[order], weights[order])
 
@@ -95,6 +105,30 @@ class UserView:
     def session_age_ms(self) -> int:
         """From the session's first action to `as_of`; 0 outside a session."""
         return max(self.as_of - self.session_began_at, 0)
+
+    @cached_property
+    def _past_local(self) -> Ints:
+        """int64[m + 1]: the shop's clock at each action before the current session, and at `as_of`."""
+        return local_ms(np.append(self.actions.at[self.session_length :], self.as_of), self.time_zone)
+
+    def hour_habit(self) -> float:
+        """Share in [0, 1] of her taste before the current session that fell within 2 h of this time of day.
+
+        NaN for someone without a past.
+        """
+        times = time_of_day_ms(self._past_local)
+        apart = np.abs(times[:-1] - times[-1])
+        return self._past_share(np.minimum(apart, DAY_MS - apart) <= SAME_HOUR_MS)
+
+    def weekday_habit(self) -> float:
+        """As `hour_habit`, of this day of the week."""
+        days = weekdays(self._past_local)
+        return self._past_share(days[:-1] == days[-1])
+
+    def _past_share(self, chosen: NDArray[np.bool_]) -> float:
+        taste = self.taste[self.session_length :]
+        total = float(taste.sum())
+        return float(taste[chosen].sum()) / total if total > 0 else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +157,7 @@ class ItemBlock:
         return np.asarray(self.counts[:, slot], dtype=np.float64)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PairView:
     """A user against n candidates. `category_of` and `brand_of` are the table's whole columns, by row."""
 
@@ -135,23 +169,37 @@ class PairView:
     def last_at(self, kind: EventType) -> Floats:
         """float64[n]: when the user last did this with each item, epoch ms; NaN where never."""
         rows, at = self.user.lists[kind]
-        if not len(rows):
-            return np.full(len(self.items.rows), np.nan)
-        same = self.items.rows[:, None] == rows[None, :]
-        newest = np.where(same, at[None, :], -1).max(axis=1).astype(np.float64)
-        return np.where(newest < 0, np.nan, newest)
+        found, places = self._meet(rows)
+        newest = np.full(len(self._distinct[0]), np.nan)
+        newest[places] = at[found]  # ascending: of several the last stays
+        return newest[self._distinct[1]]
 
-    def times_acted(self) -> Floats:
-        """float64[n]: how many listed actions touch each item."""
-        return np.asarray((self.items.rows[:, None] == self.user.actions.rows[None, :]).sum(axis=1), dtype=np.float64)
+    def times_acted(self, *, session_only: bool = False) -> Floats:
+        """float64[n]: how many listed actions (of the current session) touch each item."""
+        _, places = self._meet(self._acted(session_only=session_only))
+        times = np.bincount(places, minlength=len(self._distinct[0]))
+        return times[self._distinct[1]].astype(np.float64)
+
+    def session_reciprocal_position(self) -> Floats:
+        """float64[n]: 1 for the item of the session's last action, 1/2 for that of the one before; 0 where none."""
+        found, places = self._meet(self._acted(session_only=True))
+        nearest = np.zeros(len(self._distinct[0]))
+        nearest[places[::-1]] = 1.0 / (1.0 + found[::-1])
+        return nearest[self._distinct[1]]
+
+    def matches_last(self, code_of: Ints, codes: Ints) -> NDArray[np.bool_]:
+        """bool[n]: has each candidate the code of the item last acted on? False where either has none."""
+        rows = self.user.actions.rows[:1]
+        last = int(code_of[rows[0]]) if len(rows) and rows[0] >= 0 else -1
+        return np.asarray((codes == last) & (last >= 0))
 
     def affinity(self, code_of: Ints, codes: Ints, *, session_only: bool = False) -> Floats:
         """float64[n] in [0, 1]: the share of the user's decayed taste that has each candidate's code.
 
         Items without a code, or that the table does not know, have a share too: that of no candidate.
         """
-        taken = self.user.session_length if session_only else len(self.user.actions.rows)
-        rows, taste = self.user.actions.rows[:taken], self.user.taste[:taken]
+        rows = self._acted(session_only=session_only)
+        taste = self.user.taste[: len(rows)]
         total = taste.sum()
         if not total > 0:
             return np.zeros(len(codes))
@@ -160,25 +208,58 @@ class PairView:
         mass[0] = 0.0
         return np.asarray(mass[codes + 1] / total)
 
+    def _acted(self, *, session_only: bool) -> Rows:
+        rows = self.user.actions.rows
+        return rows[: self.user.session_length] if session_only else rows
+
+    @cached_property
+    def _distinct(self) -> tuple[Rows, Ints]:
+        """The candidates' distinct rows, ascending, and each candidate's place among them."""
+        rows, inverse = np.unique(self.items.rows, return_inverse=True)
+        return rows, inverse
+
+    def _meet(self, rows: Rows) -> tuple[Ints, Ints]:
+        """Which of these rows are candidates, in their order, and their places among the distinct rows."""
+        distinct = self._distinct[0]
+        if not len(distinct):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        places = np.minimum(np.searchsorted(distinct, rows), len(distinct) - 1)
+        found = np.flatnonzero(distinct[places] == rows)
+        return found, places[found]
+
 
 @dataclass(frozen=True, slots=True)
 class RetrievalBlock:
     """What retrieval said of n candidates: int16[n, S] ranks from 1 (0: not carried) and float32[n, S] scores.
 
-    Scores are normalised per list: the best of a list has 1, what a source did not carry has 0.
+    Scores are normalised per list: the best of a list has 1, what a source did not carry has 0. `covisitation` is
+    float32[n, 2]: the score, so normalised, in the co-occurrence list of the last click, and the sum over those of
+    the last clicks (`shared.candidates.covisitation`).
     """
 
     ranks: NDArray[np.int16]
     scores: NDArray[np.float32]
+    covisitation: NDArray[np.float32]
+
+    @classmethod
+    def silent(cls, count: int, sources: int) -> RetrievalBlock:
+        """`count` candidates of which none of the sources said anything."""
+        return cls(
+            np.zeros((count, sources), np.int16),
+            np.zeros((count, sources), np.float32),
+            np.zeros((count, 2), np.float32),
+        )
 
 
 class RequestView:
-    """The request's instant in the shop's time zone."""
+    """The request's instant in the shop's time zone, and where it came from, as far as it says so."""
 
-    def __init__(self, as_of: int, time_zone: ZoneInfo) -> None:
-        """`as_of` in epoch ms."""
+    def __init__(self, as_of: int, time_zone: ZoneInfo, device: str | None = None, surface: str | None = None) -> None:
+        """`as_of` in epoch ms; `device` and `surface` in the shop's own words."""
         self.as_of = as_of
         self.local: datetime = from_ms(as_of).astimezone(time_zone)
+        self.device = device
+        self.surface = surface
 
     @property
     def hour(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from hypothesis import HealthCheck, settings
@@ -18,6 +19,7 @@ from shared.features.shard import Shopper, UserShard
 from shared.features.state import EntityState
 from shared.features.views import UserView, user_lists
 
+UTC = ZoneInfo("UTC")
 NOW = 1_700_000_000_000
 """Tuesday 2023-11-14 22:13:20 UTC."""
 MODEST = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -100,9 +102,9 @@ def shard_bytes(shard: UserShard) -> bytes:
     return data
 
 
-def view_of(shopper: Shopper, table: ItemTable, as_of: int = NOW) -> UserView:
+def view_of(shopper: Shopper, table: ItemTable, as_of: int = NOW, time_zone: ZoneInfo = UTC) -> UserView:
     """The user against a table."""
-    return UserView(shopper.state, as_of, user_lists(shopper.state, table.row_of, LISTS))
+    return UserView(shopper.state, as_of, user_lists(shopper.state, table.row_of, LISTS), time_zone)
 
 
 def table_of(*updates: Event) -> ItemTable:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -11,22 +11,38 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from feature_jobs.describe_features import describe, main, page_of
+from shared.candidates.merge import merge
+from shared.candidates.query import ListKind, Neighbours, Query, Ranked, history_of
+from shared.candidates.trends import Trends
 from shared.events import EventType
 from shared.features import definitions
 from shared.features.aggregations import DAY_MS, HOUR_MS, Aggregation, Count, Decayed, Earliest, LastK
 from shared.features.declaration import Entity, Feature
 from shared.features.definitions import FEATURES, ITEM_LAYOUT, LISTS, STATE_VERSION, USER_LAYOUT, Retrieval, layout_of
 from shared.features.items import ItemTable
+from shared.features.shard import Shopper
 from shared.features.vector import assemble
-from shared.features.views import PairView, RequestView, RetrievalBlock, UserView, user_lists
+from shared.features.views import PairView, RequestView, RetrievalBlock
 from tests.unit import oracle
-from tests.unit.builders import MODEST, NOW, Sent, all_rows, event, histories, shopper_of, state_of, updated
+from tests.unit.builders import (
+    MODEST,
+    NOW,
+    UTC,
+    Sent,
+    all_rows,
+    event,
+    histories,
+    shopper_of,
+    state_of,
+    updated,
+    view_of,
+)
 
 ROOT = Path(definitions.__file__).parents[2]
 NAMES = {one.name for one in FEATURES}
-OF_HISTORY = {Entity.USER, Entity.ITEM, Entity.PAIR}
 ITEMS = ("a", "b", "c", "d", "e")
 
 
@@ -46,47 +62,98 @@ def world(histories_by_user: dict[str, list[Sent]]) -> ItemTable:
     return table
 
 
-def matrix_of(history: list[Sent], table: ItemTable, as_of: int) -> np.ndarray:
-    rows = all_rows(table)
-    user = UserView(state_of(history), as_of, user_lists(state_of(history), table.row_of, LISTS))
-    pair = PairView(user, table.block(rows, as_of), table.category, table.brand)
-    silent = RetrievalBlock(
-        np.zeros((len(rows), len(Retrieval)), np.int16), np.zeros((len(rows), len(Retrieval)), np.float32)
+@dataclass(frozen=True)
+class Said:
+    """What retrieval and the request said: lists by source, the last clicks' co-occurrence lists, device, surface."""
+
+    carried: dict[Retrieval, dict[int, float]] = field(default_factory=dict)
+    met: list[dict[int, float]] = field(default_factory=list)
+    device: str | None = None
+    surface: str | None = None
+    time_zone: ZoneInfo = UTC
+
+
+SCORES = st.dictionaries(st.integers(0, 3), st.floats(0.125, 9, width=32), max_size=4).map(
+    lambda scores: dict(sorted(scores.items(), key=lambda one: -one[1]))
+)
+SAID = st.builds(
+    Said,
+    st.dictionaries(st.sampled_from(list(Retrieval)), SCORES.filter(bool)),
+    st.lists(SCORES, max_size=12),
+    st.sampled_from([None, "desktop", "App", "fridge", ""]),
+    st.sampled_from([None, "product", "EMAIL", "window"]),
+    st.sampled_from([UTC, ZoneInfo("Europe/London"), ZoneInfo("Asia/Kolkata"), ZoneInfo("America/St_Johns")]),
+)
+
+
+def arrays(scores: dict[int, float], width: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    padding = width - len(scores)
+    return (
+        np.array([*scores, *[-1] * padding], dtype=np.int32),
+        np.array([*scores.values(), *[0.0] * padding], dtype=np.float32),
     )
-    return assemble(pair, silent, RequestView(as_of, ZoneInfo("UTC")))
 
 
-def expected(feature: Feature, scene: oracle.Scene) -> float:
-    if feature.name in oracle.COMPUTED:
-        return oracle.COMPUTED[feature.name](scene)
-    (aggregation,) = feature.aggregations
-    history = scene.history if feature.entity is Entity.USER else scene.item_history
-    found = oracle.value(history, aggregation, scene.as_of)
-    assert not isinstance(found, list)
-    return float(found)
+def matrix_of(history: list[Sent], table: ItemTable, as_of: int, said: Said | None = None) -> np.ndarray:
+    """Of every row of the table: through the merge of the sources' lists, filled up with what is popular."""
+    said = said or Said()
+    rows = all_rows(table)
+    user = view_of(Shopper(state_of(history)), table, as_of, said.time_zone)
+    met = [arrays(scores, 6) for scores in said.met]
+    lists = Neighbours(
+        np.array([indexes for indexes, _ in met], np.int32).reshape(-1, 6),
+        np.array([scores for _, scores in met], np.float32).reshape(-1, 6),
+    )
+    query = Query(
+        user,
+        history_of(user, rows.astype(np.int32)),
+        np.arange(len(met), dtype=np.int32),
+        np.ones(len(met)),
+        {ListKind.COOCCURRENCE: lists},
+        Trends.of(table, rows),
+        as_of,
+        np.ones(len(rows), np.bool_),
+    )
+    ranked = {
+        name: Ranked(*arrays(scores, len(scores)), np.full(len(scores), -1, np.int32))
+        for name, scores in said.carried.items()
+    }
+    candidates = merge(ranked | {Retrieval.POPULAR: ranked.get(Retrieval.POPULAR, Ranked.none())}, query)
+    assert candidates.indexes.tolist() == rows.tolist()
+    pair = PairView(user, table.block(rows, as_of), table.category, table.brand)
+    return assemble(pair, candidates.retrieval, RequestView(as_of, said.time_zone, said.device, said.surface))
 
 
 @MODEST
-@given(histories(items=ITEMS), histories(items=ITEMS), st.sampled_from([0, HOUR_MS, 29 * HOUR_MS, 60 * DAY_MS]))
-def test_every_feature_of_a_history_is_what_the_oracle_says(mine: list[Sent], others: list[Sent], wait: int) -> None:
+@given(histories(items=ITEMS), histories(items=ITEMS), st.sampled_from([0, HOUR_MS, 29 * HOUR_MS, 60 * DAY_MS]), SAID)
+def test_every_feature_is_what_the_oracle_says(mine: list[Sent], others: list[Sent], wait: int, said: Said) -> None:
     as_of = max([NOW, *(one.at for one in mine + others)]) + wait
     table = world({"mine": mine, "others": others})
-    matrix = matrix_of(mine, table, as_of)
+    matrix = matrix_of(mine, table, as_of, said)
     products = {str(product.item_id): product for product in table.products if product.item_id}
-    for item in ITEMS[:4]:
-        item_history = [one for one in mine + others if one.event.item_id == item]
-        scene = oracle.Scene(mine, products, item, item_history, as_of)
-        row = table.row_of_id(item)
+    for row, item in enumerate(ITEMS[:4]):
+        assert table.row_of_id(item) == row
+        scene = oracle.Scene(
+            mine,
+            products,
+            item,
+            [one for one in mine + others if one.event.item_id == item],
+            as_of,
+            said.time_zone,
+            {name: [(ITEMS[index], score) for index, score in scores.items()] for name, scores in said.carried.items()},
+            [{ITEMS[index]: score for index, score in scores.items()} for scores in said.met],
+            said.device,
+            said.surface,
+        )
         for column, feature in enumerate(FEATURES):
-            if feature.entity in OF_HISTORY:
-                wanted = expected(feature, scene)
-                # A spread is a small difference of large sums: its square is exact to about 1e-12.
-                close = pytest.approx(wanted, rel=1e-5, abs=2e-5 if feature.name == "user_price_spread_30d" else 1e-6)
-                assert matrix[row, column] == close, (feature.name, item)
+            wanted = oracle.FEATURES[feature.name](scene)
+            # A spread is a small difference of large sums: its square is exact to about 1e-12.
+            close = pytest.approx(wanted, rel=1e-5, abs=2e-5 if feature.name == "user_price_spread_30d" else 1e-6)
+            assert matrix[row, column] == close, (feature.name, item)
 
 
-def test_the_oracle_says_nothing_of_features_that_are_gone() -> None:
-    assert oracle.COMPUTED.keys() <= NAMES
+def test_the_oracle_has_an_entry_for_each_feature_and_for_no_other() -> None:
+    assert oracle.FEATURES.keys() == NAMES
 
 
 def test_names_say_whom_they_describe_and_occur_once() -> None:
@@ -108,25 +175,10 @@ def _decayed(feature: Feature) -> list[Decayed]:
     return [one for one in feature.aggregations if isinstance(one, Decayed)]
 
 
-def test_no_other_list_names_features() -> None:
-    """One name in a file may be an example in an API's document; two are a list that somebody has to keep."""
-    anywhere = re.compile(r"\b(?:" + "|".join(sorted(NAMES, key=len, reverse=True)) + r")\b")
-    folders = ("shared", "functions", "feature_jobs", "batch", "local", "docs", "web")
-    lists = {
-        path.relative_to(ROOT).as_posix()
-        for folder in folders
-        for path in sorted((ROOT / folder).rglob("*"))
-        if path.suffix in {".py", ".md", ".ts", ".tsx", ".json", ".yaml"}
-        and "node_modules" not in path.parts
-        and len(set(anywhere.findall(path.read_text(encoding="utf-8")))) > 1
-    }
-    assert lists == {"shared/features/definitions.py", "docs/features.md"}
-
-
 def test_a_feature_in_a_file_of_its_own_is_stored_served_and_documented() -> None:
-    bounced = Decayed((EventType.REMOVE_FROM_CART,), DAY_MS)
+    bounced = Decayed((EventType.REMOVE_FROM_CART,), 2 * DAY_MS)
     added = Feature(
-        "user_remove_from_cart_decayed_1d",
+        "user_remove_from_cart_decayed_2d",
         Entity.USER,
         "what the user | thought better of",
         lambda user: user.value(bounced),
@@ -136,16 +188,14 @@ def test_a_feature_in_a_file_of_its_own_is_stored_served_and_documented() -> Non
     layout = layout_of({Entity.USER, Entity.PAIR}, features)
     assert set(layout.slot) == {*USER_LAYOUT.slot, bounced}
     assert repr(layout) != repr(USER_LAYOUT)
-    assert "| `user_remove_from_cart_decayed_1d` | user | what the user \\| thought better of |" in page_of(features)
+    assert "| `user_remove_from_cart_decayed_2d` | user | what the user \\| thought better of |" in page_of(features)
     state = type(state_of([])).empty(layout)
     state.add(event("remove_from_cart", at=NOW - DAY_MS), NOW)
     table = world({})
-    user = UserView(state, NOW, user_lists(state, table.row_of, LISTS))
-    pair = PairView(user, table.block(all_rows(table), NOW), table.category, table.brand)
-    nothing = RetrievalBlock(np.zeros((4, len(Retrieval)), np.int16), np.zeros((4, len(Retrieval)), np.float32))
-    matrix = assemble(pair, nothing, RequestView(NOW, ZoneInfo("UTC")), features)
+    pair = PairView(view_of(Shopper(state), table), table.block(all_rows(table), NOW), table.category, table.brand)
+    matrix = assemble(pair, RetrievalBlock.silent(4, len(Retrieval)), RequestView(NOW, UTC), features)
     assert matrix.shape == (4, len(FEATURES) + 1)
-    assert matrix[:, -1].tolist() == [0.5] * 4
+    assert matrix[:, -1].tolist() == pytest.approx([2**-0.5] * 4)
 
 
 def test_layouts_hold_what_features_read_and_nothing_else() -> None:

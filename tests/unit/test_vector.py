@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -13,19 +12,16 @@ from shared.features.declaration import Entity, Feature
 from shared.features.definitions import FEATURES, Retrieval, decayed
 from shared.features.vector import SCHEMA, SMALLEST, assemble, schema_of
 from shared.features.views import PairView, RequestView, RetrievalBlock
-from tests.unit.builders import NOW, all_rows, sent, shopper_of, table_of, updated, view_of
-
-UTC = ZoneInfo("UTC")
-SOURCES = len(Retrieval)
+from tests.unit.builders import NOW, UTC, all_rows, sent, shopper_of, table_of, updated, view_of
 
 
 def scene(count: int = 3) -> tuple[PairView, RetrievalBlock, RequestView]:
     table = table_of(*(updated(f"i{number}", price_cents=100 * number) for number in range(count)))
     user = view_of(shopper_of(sent("view", item="i1", price_cents=100)), table)
-    ranks, scores = np.zeros((count, SOURCES), np.int16), np.zeros((count, SOURCES), np.float32)
-    ranks[1:2, [0, 2]], scores[1:2, [0, 2]] = (4, 1), (0.5, 1.0)
+    retrieval = RetrievalBlock.silent(count, len(Retrieval))
+    retrieval.ranks[1:2, [0, 2]], retrieval.scores[1:2, [0, 2]] = (4, 1), (0.5, 1.0)
     pair = PairView(user, table.block(all_rows(table), NOW), table.category, table.brand)
-    return pair, RetrievalBlock(ranks, scores), RequestView(NOW, UTC)
+    return pair, retrieval, RequestView(NOW, UTC)
 
 
 def column(matrix: np.ndarray, name: str) -> list[float]:
@@ -83,6 +79,7 @@ def test_the_digest_tells_schemas_apart() -> None:
         (replace(first, name="user_other"), *FEATURES[1:]),
         (replace(first, default=first.default + 1), *FEATURES[1:]),
         (replace(first, dtype="float64"), *FEATURES[1:]),
+        (replace(first, vocabulary=("desktop",)), *FEATURES[1:]),
         (replace(first, aggregations=(decayed(EventType.VIEW, "7d"),)), *FEATURES[1:]),
         (FEATURES[1], FEATURES[0], *FEATURES[2:]),
         FEATURES[1:],

@@ -16,6 +16,7 @@ from tests.unit import oracle
 from tests.unit.builders import (
     MODEST,
     NOW,
+    UTC,
     Sent,
     all_rows,
     histories,
@@ -150,6 +151,6 @@ def test_reading_a_user_leaves_her_state_as_it_was() -> None:
     shopper = shopper_of(sent("view", item="a"), sent("cart", item="b", price_cents=5))
     before = shopper.state.encode()
     pair = pair_of([], shop(), NOW)
-    user = UserView(shopper.state, NOW + DAY_MS, pair.user.lists)
+    user = UserView(shopper.state, NOW + DAY_MS, pair.user.lists, UTC)
     assert user.decayed.sum() < shopper.state.decayed.sum()
     assert shopper.state.encode() == before
