@@ -15,8 +15,8 @@ LONGEST_PAUSE_S: Final = 2.0
 class Circuit:
     """Guards calls to one server. After a fault it opens: calls fail at once until the pause is over, then one tries.
 
-    The pause doubles with each fault in a row and a call that succeeds closes the circuit (Nygard, "Release It!",
-    2nd edition, section 5.2).
+    The pause doubles with each fault in a row and a call that is answered, be it with a refusal, closes the circuit
+    (Nygard, "Release It!", 2nd edition, section 5.2).
     """
 
     def __init__(
@@ -42,12 +42,13 @@ class Circuit:
             self._enter_half_open()
         try:
             answer = function()
-        except InfrastructureFault:
-            self._record_fault()
+        except InfrastructureFault as fault:
+            if fault.answered:
+                self._close()
+            else:
+                self._record_fault()
             raise
-        if self._faults:
-            with self._lock:
-                self._faults, self._open_until = 0, 0.0
+        self._close()
         return answer
 
     def _enter_half_open(self) -> None:
@@ -56,6 +57,11 @@ class Circuit:
             if self._faults and now < self._open_until:
                 raise self._fault(f"{self._name} did not answer a moment ago; it is asked again within seconds")
             self._open_until = now + self._pause()
+
+    def _close(self) -> None:
+        if self._faults:
+            with self._lock:
+                self._faults, self._open_until = 0, 0.0
 
     def _record_fault(self) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ import msgspec
 from functions.addressable_ids import check_addressable
 from functions.circuit import Circuit
 from functions.metrics import Metrics
-from shared.errors import InvalidEvent, RecommndrError
+from shared.errors import InfrastructureFault, InvalidEvent, RecommndrError
 from shared.events import FUTURE_LIMIT_MS, Event, decode_event, encode_event
 from shared.ports import EventLog
 
@@ -69,7 +69,8 @@ class EventIntake:
         """The fate of each event of a JSON array, or of {"events": [...]}, in order.
 
         An event is accepted once the broker log has acknowledged it. One that is unacknowledged may or may not be in
-        the log: sending it again with the same event_id counts it once.
+        the log: sending it again with the same event_id counts it once. Of events in several partitions the log may
+        take some and not others; that is an answer like any other and opens no circuit.
 
         Raises:
             MalformedBatch: not JSON.
@@ -85,7 +86,11 @@ class EventIntake:
                 outcomes.append(Outcome(index, _event_id_of(raw), Fate.REJECTED, str(error)))
             except RecursionError:
                 outcomes.append(Outcome(index, None, Fate.REJECTED, "the event is nested too deeply"))
-        outcomes += self._append(good)
+        try:
+            outcomes += self._append(good)
+        except InfrastructureFault:
+            self._metrics.events.labels(Fate.UNACKNOWLEDGED.value).inc(len(good))
+            raise
         for outcome in outcomes:
             self._metrics.events.labels(outcome.fate.value).inc()
         return sorted(outcomes, key=lambda outcome: outcome.index)

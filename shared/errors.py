@@ -38,9 +38,18 @@ class UnknownItem(RecommndrError):
 class InfrastructureFault(RecommndrError):
     """Redis, the broker log or the blob store cannot answer now; trying again later may succeed."""
 
+    answered = False
+    """The server did answer, with a refusal: nobody waited for it."""
+
 
 class BrokerUnavailable(InfrastructureFault):
     """The broker log did not acknowledge."""
+
+
+class EventsRefused(BrokerUnavailable):
+    """The broker log answered and took none of these events; of other partitions it may take them."""
+
+    answered = True
 
 
 class StateUnavailable(InfrastructureFault):

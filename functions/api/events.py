@@ -73,8 +73,9 @@ async def post_events(request: Request, worker: Worker) -> Response:
     """Take 1 to 500 events: a JSON array, or {"events": [...]}.
 
     202 says that the broker log has acknowledged every event whose outcome is accepted; the others are rejected with
-    the reason, each for itself. 422: none was valid. 503: the broker log did not acknowledge; send the same events
-    again, with the same ids.
+    the reason, each for itself. 422: none was valid. 503: the broker log did not acknowledge all of them; send the
+    same events again, with the same ids. Where it took some, the type is `partly_acknowledged` and outcomes tell which:
+    only the unacknowledged ones need to be sent again.
     """
     body = await request.body()
     return await run_in_threadpool(_accept, worker, body)
@@ -87,8 +88,11 @@ def _accept(worker: WorkerServices, body: bytes) -> Response:
     lost = sum(outcome.fate is Fate.UNACKNOWLEDGED for outcome in outcomes)
     extension = [one.model_dump(exclude_none=True) for one in told]
     if lost:
-        text = f"the broker log did not acknowledge {lost} of {len(told)} events; send the same events again"
-        return problem(503, text, kind="broker_log_unavailable", instance="/events", outcomes=extension)
+        text = f"the broker log did not acknowledge {lost} of {len(told)} events; send those again with the same ids"
+        return problem(
+            503, text, kind="partly_acknowledged", instance="/events", accepted=accepted,
+            rejected=len(told) - accepted - lost, unacknowledged=lost, outcomes=extension,
+        )  # fmt: skip
     if not accepted:
         text = f"none of the {len(told)} events is valid; outcomes tell why"
         return problem(422, text, kind="invalid_events", instance="/events", outcomes=extension)

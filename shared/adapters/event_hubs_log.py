@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from azure.core.exceptions import AzureError
 from azure.eventhub import EventData, EventDataBatch, EventHubProducerClient
-from azure.eventhub.exceptions import EventHubError
+from azure.eventhub.exceptions import EventDataSendError, EventHubError
 
-from shared.errors import BrokerUnavailable
+from shared.errors import BrokerUnavailable, EventsRefused
 from shared.events import partition_of
 from shared.ports import Appended
 
@@ -66,7 +66,8 @@ class EventHubsEventLog:
                 appended[groups[partition][place]] = Appended(partition, None)
         if events and not any(appended):
             reasons = {send.reason for send in sends.values()}
-            raise BrokerUnavailable(f"Event Hubs acknowledged nothing: {'; '.join(sorted(reasons))}")
+            fault = EventsRefused if all(send.refused for send in sends.values()) else BrokerUnavailable
+            raise fault(f"Event Hubs acknowledged nothing: {'; '.join(sorted(reasons))}")
         return appended
 
     def close(self) -> None:
@@ -84,6 +85,7 @@ class _Send:
     bodies: Sequence[bytes]
     deadline: float
     reason: str = "no answer in time"
+    refused: bool = False
     defect: Exception | None = None
     _acknowledged: set[int] = field(default_factory=set)
     _done: threading.Event = field(default_factory=threading.Event)
@@ -195,6 +197,7 @@ class _SenderThread(threading.Thread):
                 self._client.send_batch(batch, timeout=left_s / 2)
                 send.acknowledge(places)
         except (EventHubError, AzureError, OSError) as error:
+            send.refused = isinstance(error, EventDataSendError)
             send.finish(f"partition {self._partition}: {type(error).__name__}: {error}".splitlines()[0])
         except Exception as error:  # noqa: BLE001 - the caller raises it; a thread that dies would hold up its partition
             send.defect = error

@@ -14,7 +14,7 @@ from shared.adapters.keys import PartitionKeys
 from shared.adapters.landing_codec import sequence_of, stream_id
 from shared.adapters.redis_connection import Argument, send_pipelined
 from shared.adapters.redis_scripts import APPEND
-from shared.errors import BrokerUnavailable
+from shared.errors import BrokerUnavailable, EventsRefused
 from shared.events import partition_of
 from shared.ports import Appended, LogRecord
 
@@ -54,7 +54,7 @@ class RedisEventLog:
             for offset, index in enumerate(indexes):
                 appended[index] = Appended(partition, int(answer[0]) + offset)
         if events and not any(appended):
-            raise BrokerUnavailable(f"the broker log refused the events: {answers[0]}")
+            raise EventsRefused(f"the broker log refused the events: {answers[0]}")
         return appended
 
     def read(self, partition: int, after_sequence: int, limit: int) -> list[LogRecord]:

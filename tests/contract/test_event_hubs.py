@@ -15,7 +15,7 @@ from functions.broker import open_broker
 from shared.adapters.event_hubs_connection import EventHubsAddress, client_openers, parse_address
 from shared.adapters.event_hubs_log import MOST_WAITING, STUCK_S, EventHubsEventLog
 from shared.adapters.event_hubs_reader import EventHubsRetainedLog
-from shared.errors import BrokerUnavailable, ConfigurationError
+from shared.errors import BrokerUnavailable, ConfigurationError, EventsRefused
 from shared.events import partition_of
 from shared.ports import Appended, LogRecord
 from shared.settings import Settings
@@ -131,7 +131,7 @@ def test_only_what_the_hub_took_is_acknowledged(open_log: Callable[..., EventHub
     assert peer.bodies(0) == in_partition(0)
     assert peer.bodies(1) == []
     peer.faults.reject[0] = b"amqp:resource-limit-exceeded"
-    with pytest.raises(BrokerUnavailable, match=r"partition 0.*partition 1"):
+    with pytest.raises(EventsRefused, match=r"partition 0.*partition 1"):
         log.append(EVENTS)
     peer.faults.reject.clear()
     assert all(log.append(EVENTS))

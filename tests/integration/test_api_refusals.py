@@ -243,6 +243,9 @@ def test_settings_that_make_no_sense_are_told_and_another_origin_may_be_allowed(
     assert "access-control-allow-origin" not in shop.client.get("/popular", headers=origin).headers
 
 
+LOST = "unacknowledged"
+
+
 def test_what_only_a_part_of_the_broker_log_takes_is_told_event_by_event(shop: ApiShop, log_client: Redis) -> None:
     """The other events are in: sent again with the same ids they count once."""
     events = [behaviour(f"u-{number}", 1) for number in range(40)]
@@ -251,11 +254,22 @@ def test_what_only_a_part_of_the_broker_log_takes_is_told_event_by_event(shop: A
     log_client.rename(key, f"{key}-aside")
     log_client.set(key, "no stream")
     answer = shop.client.post("/events", json=events)
-    told = problem_of(answer, 503)["outcomes"]
+    told = problem_of(answer, 503)
     assert answer.headers["retry-after"]
-    for event, outcome in zip(events, told, strict=True):
-        lost = partition_of(event["user_id"], shop.settings.partition_count) == broken
-        assert outcome["outcome"] == ("unacknowledged" if lost else "accepted")
+    assert told["type"].endswith(":partly_acknowledged")
+    lost = [partition_of(event["user_id"], shop.settings.partition_count) == broken for event in events]
+    assert [one["outcome"] for one in told["outcomes"]] == [LOST if one else "accepted" for one in lost]
+    assert [one["event_id"] for one in told["outcomes"]] == [event["event_id"] for event in events]
+    assert (told["accepted"], told["rejected"], told[LOST]) == (40 - sum(lost), 0, sum(lost))
+
+    mixed = shop.client.post("/events", json=[events[0], {"event_id": "wrong"}, events[lost.index(False)]])
+    assert [one["outcome"] for one in problem_of(mixed, 503)["outcomes"]] == [LOST, "rejected", "accepted"]
+    for _ in range(3):
+        nobody = shop.client.post("/events", json=[events[0]])
+        assert problem_of(nobody, 503)["type"].endswith(":broker_log_unavailable")
+        fine = shop.client.post("/events", json=[events[lost.index(False)]])
+        assert fine.status_code == 202, "one partition's refusal must not stop the others"
+    assert shop.services.metrics.faults.labels("broker_log")._value.get() == 0
 
     log_client.rename(f"{key}-aside", key)
     assert shop.client.post("/events", json=events).json()["accepted"] == 40

@@ -8,7 +8,7 @@ import pytest
 
 from functions.circuit import FIRST_PAUSE_S, LONGEST_PAUSE_S, Circuit
 from functions.read_write_lock import ReadWriteLock
-from shared.errors import CorruptRecord, StateUnavailable
+from shared.errors import CorruptRecord, EventsRefused, StateUnavailable
 
 
 class World:
@@ -32,6 +32,24 @@ class World:
 
     def ask(self) -> str:
         return self.circuit.call(self._server)
+
+
+def test_a_refusal_is_an_answer() -> None:
+    world = World()
+
+    def refuse() -> None:
+        raise EventsRefused("not these")
+
+    for _ in range(3):
+        with pytest.raises(EventsRefused):
+            world.circuit.call(refuse)
+    assert (world.circuit.closed, world.opened) == (True, 0)
+    with pytest.raises(StateUnavailable):
+        world.ask()
+    world.now += FIRST_PAUSE_S
+    with pytest.raises(EventsRefused):
+        world.circuit.call(refuse)
+    assert world.circuit.closed
 
 
 def test_after_a_fault_nobody_waits_until_the_pause_is_over_and_then_one_tries() -> None:
