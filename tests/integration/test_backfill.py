@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from batch.compact_lake import compact
 from batch.run_nightly import seal_first
 from feature_jobs.backfill_state import backfill_state, main
 from local.embedded import EmbeddedServers
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.keys import HISTORY_SOURCES, PartitionKeys
 from shared.adapters.redis_state import RedisStateStore
-from shared.errors import InfrastructureFault
+from shared.errors import InfrastructureFault, LakeConflict, MarkMoved
 from shared.events import EventType
 from shared.features.definitions import STATE_VERSION
-from shared.ingest.lake import ShopSettings, highest_sealed, publish_history, write_manifest
+from shared.ingest.lake import ShopSettings, highest_sealed, publish_history, write_manifest, write_sealed
 from shared.ingest.lake_manifest import LakeManifest
 from shared.ingest.lake_table import unnumbered_table
 from shared.ingest.seal import seal_partition
-from shared.ports import Mark
+from shared.ports import Mark, Touched, UserWrite
 from shared.settings import SECRET_DEFAULT, Settings
 from tests.unit.builders import NOW, event
 
@@ -46,7 +47,7 @@ def test_the_lake_rebuilds_what_the_stream_had_folded(
     world.client.flushall()
     with pytest.raises(InfrastructureFault, match="backfill_state"):
         world.processor().process(world.publish(bodies(3, 12)))
-    monkeypatch.setattr("feature_jobs.backfill_state.FOLD_RECORDS", 97)
+    monkeypatch.setattr("feature_jobs.load_shards.BATCH_ROWS", 97)
     assert backfill_state(tmp_path, servers.state_url, SECRET) == 1
     assert world.shards() == before
     expiring = {key for key in before if world.client.pttl(key) > 0}
@@ -75,7 +76,7 @@ def test_an_interrupted_load_has_no_mark_and_is_finished_by_the_next(
     before = world.shards()
     world.client.flushall()
 
-    def interrupted(*_arguments: object) -> None:
+    def interrupted(*_arguments: object, loader: str) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -114,6 +115,72 @@ def test_the_night_seals_what_has_landed_before_it_begins(
     assert "sealed 120 landing rows of live-1" in capsys.readouterr().out
     assert world.landing() == []
     assert highest_sealed(world.blobs, "live-1", 0) == Mark(119, world.broker.records[-1].enqueued_at)
+
+
+def test_a_hole_inside_the_parquet_ends_the_load_before_it_and_the_stream_fills_it(
+    world: Any, servers: EmbeddedServers, bodies: Callable[[int, int], list[bytes]], tmp_path: Path
+) -> None:
+    for seed in (1, 2, 3):
+        world.processor().process(world.publish(bodies(50, seed)))
+        seal_partition("live-1", 0, store=world.store, blobs=world.blobs)
+    before = world.shards()
+    world.blobs.delete(sorted(world.blobs.names("lake/sealed/"))[1])
+    compact(world.blobs)
+    world.client.flushall()
+    assert backfill_state(tmp_path, servers.state_url, SECRET) == 1
+    assert world.store.marks("live-1", 0, STATE_VERSION)[1] == Mark(49, world.broker.records[49].enqueued_at)
+    world.processor().catch_up()
+    assert world.shards() == before
+
+
+def test_a_sealed_file_that_lacks_a_row_is_refused(
+    world: Any, servers: EmbeddedServers, bodies: Callable[[int, int], list[bytes]], tmp_path: Path
+) -> None:
+    world.processor().process(world.publish(bodies(20, 1)))
+    rows = world.store.oldest_landing_rows("live-1", 0, 100)
+    write_sealed(world.blobs, [*rows[:7], *rows[8:]])
+    write_manifest(world.blobs, LakeManifest(version=1, shop=ShopSettings()))
+    world.client.flushall()
+    with pytest.raises(LakeConflict, match="lacks sequence 7"):
+        backfill_state(tmp_path, servers.state_url, SECRET)
+    assert world.store.marks("live-1", 0, STATE_VERSION) == (None, None)
+
+
+def test_whoever_began_first_stops_when_another_backfill_takes_over(
+    world: Any, servers: EmbeddedServers, bodies: Callable[[int, int], list[bytes]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seal(world, 300, bodies)
+    before = world.shards()
+    world.client.flushall()
+    second: list[int] = []
+    load = RedisStateStore.load
+
+    def overtaken(store: RedisStateStore, *arguments: Any, **named: Any) -> None:
+        if not second:
+            second.append(0)
+            second[0] = backfill_state(tmp_path, servers.state_url, SECRET)
+        load(store, *arguments, **named)
+
+    monkeypatch.setattr(RedisStateStore, "load", overtaken)
+    with pytest.raises(MarkMoved):
+        backfill_state(tmp_path, servers.state_url, SECRET)
+    assert second == [1]
+    assert world.shards() == before
+
+
+def test_an_overtaken_load_writes_nothing_even_before_the_mark_stands(world: Any) -> None:
+    world.store.begin_load("live-1", 0, "v", "first")
+    world.store.load("live-1", 0, "v", users={"ann": UserWrite(b"old")}, loader="first")
+    world.store.begin_load("live-1", 0, "v", "second")
+    world.store.load("live-1", 0, "v", users={"ann": UserWrite(b"new")}, loader="second")
+    with pytest.raises(MarkMoved, match="took over"):
+        world.store.load("live-1", 0, "v", users={"ann": UserWrite(b"old")}, loader="first")
+    with pytest.raises(MarkMoved, match="took over"):
+        world.store.finish_load("live-1", 0, "v", Mark(4, 4), loader="first")
+    world.store.finish_load("live-1", 0, "v", Mark(5, 5), loader="second")
+    assert world.store.read("live-1", 0, ["v"], Touched(["ann"])).versions["v"].users == {"ann": b"new"}
+    assert not world.client.keys("*loader*"), "nothing is left of a load that ended"
 
 
 def history(blobs: FolderBlobStore, name: str, users: int) -> None:
