@@ -14,7 +14,7 @@ MLFLOW_STORE ?= sqlite:///.recommndr/data/mlflow.db
 DEMO_ARGS := $(if $(filter 1,$(ONCE)),--once) $(if $(DATA),--data-file "$(DATA)") $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve nightly test lint check format bench bench-check mlflow lock clean
+.PHONY: help setup demo serve nightly test lint check format bench bench-check mlflow feast lock clean
 
 help: ## Show this list
 	@echo "Recommndr: recommendations that react to the last click. Two commands to know: make demo, make test."
@@ -72,6 +72,10 @@ bench-check: setup ## Measure again and compare with the committed ratios
 mlflow: setup ## Open the experiment tracker's pages on http://localhost:5000
 	$(SAY) "mlflow: the nightly runs, metrics and registered models, until Ctrl-C"
 	@$(PY) -m mlflow ui --backend-store-uri $(MLFLOW_STORE) $(ARGS)
+
+feast: setup ## Open the feature catalogue's pages on http://localhost:8888
+	$(SAY) "feast: every declared feature in Feast's registry and pages, until Ctrl-C"
+	@$(PY) -m feature_jobs.feast_catalog --ui $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 lock: setup ## Write constraints.txt anew after a change of requirements*.txt
 	$(SAY) "lock: resolving the requirement files for every platform"

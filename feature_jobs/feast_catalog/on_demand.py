@@ -1,0 +1,102 @@
+"""Features of the request alone, computed from what the caller passes, through the same declarations.
+
+Feast keeps a transformation as source text and runs it on its own, so each of the two functions below brings what it
+needs by an import of its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from feast import Field
+from feast.types import Float32, Int64, String
+from numpy.typing import NDArray
+
+from feature_jobs.feast_catalog.values import values_of_request
+from shared.features.declaration import Entity
+from shared.features.definitions import FEATURES, Retrieval
+from shared.features.views import RequestView, RetrievalBlock
+
+Columns = Mapping[str, Sequence[Any]]
+_VISITED: Final = ("covisitation_last", "covisitation_sum")
+
+
+def retrieval_features(inputs):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, D103 - Feast stores and runs this text alone
+    from feature_jobs.feast_catalog.on_demand import of_retrieval  # noqa: PLC0415 - see above
+
+    return of_retrieval(inputs)
+
+
+def request_features(inputs):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, D103 - Feast stores and runs this text alone
+    from feature_jobs.feast_catalog.on_demand import of_request  # noqa: PLC0415 - see above
+
+    return of_request(inputs)
+
+
+def source_text(function: Callable[..., Any]) -> str:
+    """The source that Feast keeps of a transformation."""
+    return textwrap.dedent(inspect.getsource(function))
+
+
+def retrieval_inputs() -> list[Field]:
+    """What a `RetrievalBlock` is made of, a column each: ranks and scores by candidate source, and co-visitation."""
+    ranks = [Field(name=name, dtype=Int64, description="rank from 1, 0: not carried") for name in _names("rank")]
+    scores = [Field(name=name, dtype=Float32, description="share of the list's best") for name in _names("score")]
+    visited = [
+        Field(name=name, dtype=Float32, description="of the last click; of the last clicks") for name in _VISITED
+    ]
+    return [*ranks, *scores, *visited]
+
+
+def of_retrieval(inputs: Columns) -> dict[str, list[np.float32]]:
+    """The retrieval features of n candidates by name."""
+    block = RetrievalBlock(
+        _block(inputs, _names("rank"), np.int16),
+        _block(inputs, _names("score"), np.float32),
+        _block(inputs, _VISITED, np.float32),
+    )
+    features = tuple(one for one in FEATURES if one.entity is Entity.RETRIEVAL)
+    matrix = values_of_request(features, len(block.ranks), retrieval=block)
+    return {one.name: list(matrix[:, column]) for column, one in enumerate(features)}
+
+
+def request_inputs() -> list[Field]:
+    """What a `RequestView` is made of: `as_of` in epoch ms, the shop's time zone, and what else the request says."""
+    return [
+        Field(name=name, dtype=Int64 if name == "as_of" else String, description="epoch ms" if name == "as_of" else "")
+        for name in _request_parameters()
+    ]
+
+
+def of_request(inputs: Columns) -> dict[str, list[np.float32]]:
+    """The request features of n requests by name."""
+    features = tuple(one for one in FEATURES if one.entity is Entity.REQUEST)
+    names = _request_parameters()
+    rows = [
+        values_of_request(features, 1, request=_request_view(dict(zip(names, values, strict=True))))[0]
+        for values in zip(*(inputs[name] for name in names), strict=True)
+    ]
+    return {one.name: [row[column] for row in rows] for column, one in enumerate(features)}
+
+
+def _request_view(said: dict[str, Any]) -> RequestView:
+    time_zone = ZoneInfo(said.pop("time_zone"))
+    as_of = int(said.pop("as_of"))
+    return RequestView(as_of, time_zone, **{name: value or None for name, value in said.items()})
+
+
+def _request_parameters() -> list[str]:
+    return list(inspect.signature(RequestView).parameters)
+
+
+def _names(kind: str) -> list[str]:
+    return [f"{source}_{kind}" for source in Retrieval]
+
+
+def _block(inputs: Columns, names: Sequence[str], dtype: type[np.generic]) -> NDArray[Any]:
+    return np.array([inputs[name] for name in names], dtype=dtype).T
