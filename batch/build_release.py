@@ -31,6 +31,7 @@ from shared.events import EventSource, from_ms
 from shared.features.definitions import STATE_VERSION
 from shared.features.vector import SCHEMA
 from shared.ingest.lake import LakeManifest, read_manifest
+from shared.ingest.state_versions import CURRENT_LAYOUTS
 from shared.ports import BlobStore
 from shared.ranking.scorer import OnnxScorer
 from shared.releases.bundle import encode_files, load_bundle, write_bundle
@@ -105,6 +106,7 @@ def build_release(data: Path, live: LiveSource, *, created_at: int) -> ReleaseMa
             "evaluation": summary_of(_json(data / "nightly/evaluation/report.json", "batch.evaluate_release")),
             "drift_baseline": _json(data / "nightly/training/baseline.json", "feature_jobs.build_training_set"),
             "mlflow_run_id": run_of_night(data),
+            "state_layouts": CURRENT_LAYOUTS,
         }
         manifest = msgspec.convert(fields, ReleaseManifest)
         write_bundle(blobs, manifest, files)

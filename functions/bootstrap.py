@@ -30,11 +30,14 @@ from functions.readiness import Readiness
 from functions.recommender import Recommender
 from functions.release_watcher import ReleaseWatcher
 from functions.seal_lake import LakeSealer
+from functions.state_health import StateHealth
+from functions.version_keeper import VersionKeeper, recording
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_releases import RedisReleaseStore
 from shared.adapters.redis_shards import RedisShardReader
 from shared.adapters.redis_state import RedisStateStore
+from shared.adapters.redis_versions import StateVersions
 from shared.errors import BrokerUnavailable, StateUnavailable
 from shared.events import EventSource
 from shared.features.definitions import STATE_VERSION
@@ -46,6 +49,7 @@ from shared.settings import Settings
 FOLD_TIMEOUT_MS = 5000
 """The fold and the timers may wait longer for Redis than a page may."""
 EXPOSURE_LOOK_MS = 1000
+VERSIONS_LOOK_MS = 3000
 
 
 def now_ms() -> int:
@@ -129,10 +133,17 @@ def compose(
         page_client, RedisShardReader(page_client, settings.user_key_secret, STATE_VERSION), settings.user_key_secret
     )
     store = RedisStateStore(fold_client, settings.user_key_secret)
+    states = StateVersions(fold_client)
     processor = EventProcessor(
-        settings.event_source, store=store, versions=(CURRENT_VERSION,), blobs=blobs, broker=broker.reader
+        settings.event_source,
+        store=store,
+        versions=(CURRENT_VERSION,),
+        blobs=blobs,
+        broker=broker.reader,
+        on_broken=recording(states, metrics),
     )
-    ingest = EventIngest(settings.event_source, settings.partition_count, processor, metrics)
+    versions = VersionKeeper(RedisReleaseStore(fold_client), states, blobs, processor.keep)
+    ingest = EventIngest(settings.event_source, settings.partition_count, processor, metrics, versions.ensure)
     return Services(
         settings=settings,
         metrics=metrics,
@@ -157,6 +168,7 @@ def compose(
             state_client=page_client,
             broker=broker.prompt,
             releases=releases,
+            versions=StateHealth(versions, StateVersions(page_client), live),
             blobs=blobs,
             clock=clock,
             followed_at=lambda: followed.at,
@@ -167,6 +179,7 @@ def compose(
         refresh=followed.refresh,
         background=(
             Background("release-watcher", followed.refresh, settings.allocation_poll_ms),
+            Background("version-keeper", versions.refresh, VERSIONS_LOOK_MS),
             Background("item-follower", followed.follow, settings.item_poll_ms),
             Background("exposure-writer", exposures.write_finished, EXPOSURE_LOOK_MS),
         ),

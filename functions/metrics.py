@@ -43,6 +43,9 @@ class Metrics:
         self.releases = Counter(
             "recommndr_release_loads", "Releases by outcome of their load", ["outcome"], registry=self.registry
         )
+        self.broken_versions = Counter(
+            "recommndr_broken_state_versions", "State versions this worker gave up folding", registry=self.registry
+        )
         self.faults = Counter(
             "recommndr_infrastructure_faults", "Calls that a server did not answer", ["server"], registry=self.registry
         )

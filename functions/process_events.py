@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -18,15 +16,22 @@ from shared.ports import LogRecord
 
 
 class EventIngest:
-    """Folds records partition by partition; two calls never fold the same partition at once."""
+    """Folds records partition by partition, for the state versions that are needed."""
 
-    def __init__(self, source: str, partition_count: int, processor: EventProcessor, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        source: str,
+        partition_count: int,
+        processor: EventProcessor,
+        metrics: Metrics,
+        ensure_versions: Callable[[], None],
+    ) -> None:
+        """`ensure_versions` raises InfrastructureFault while it is not known which state versions to fold."""
         self._source = source
         self._partitions = tuple(range(partition_count))
         self._processor = processor
         self._metrics = metrics
-        self._guard = threading.Lock()
-        self._locks: dict[int, threading.Lock] = {}
+        self._ensure_versions = ensure_versions
 
     def process_batch(self, events: Sequence[func.EventHubEvent]) -> None:
         """As `process`, from what the Event Hubs trigger delivers."""
@@ -34,23 +39,14 @@ class EventIngest:
 
     def process(self, records: Sequence[LogRecord]) -> None:
         """Bring the state up to the last of these records. Raises as `PartitionProcessor.process`."""
-        groups: dict[int, list[LogRecord]] = defaultdict(list)
-        for record in records:
-            groups[record.partition].append(record)
-        for partition, group in sorted(groups.items()):
-            with self._lock_of(partition):
-                self._processor.partition(partition).process(group)
-            self._metrics.folded.inc(len(group))
+        self._ensure_versions()
+        self._processor.process(records)
+        self._metrics.folded.inc(len(records))
 
     def catch_up(self) -> None:
         """Compare every partition's marks with the broker's last sequence, so that a quiet one heals too."""
-        for partition in self._partitions:
-            with self._lock_of(partition):
-                self._processor.partition(partition).catch_up()
-
-    def _lock_of(self, partition: int) -> threading.Lock:
-        with self._guard:
-            return self._locks.setdefault(partition, threading.Lock())
+        self._ensure_versions()
+        self._processor.catch_up(self._partitions)
 
 
 def records_of(events: Sequence[func.EventHubEvent], source: str) -> list[LogRecord]:

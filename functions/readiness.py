@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from functions.item_follower import FollowedItems
 from functions.release_watcher import NO_RELEASE, ReleaseWatcher
+from functions.state_health import StateHealth
 from shared.adapters.redis_connection import eviction_policy
 from shared.adapters.redis_topology import sharing_nodes
 from shared.errors import InfrastructureFault, RecommndrError
@@ -41,6 +42,7 @@ class Readiness:
         state_client: Redis,
         broker: RetainedLog,
         releases: ReleaseWatcher,
+        versions: StateHealth,
         blobs: BlobStore,
         clock: Callable[[], int],
         followed_at: Callable[[], int | None],
@@ -49,6 +51,7 @@ class Readiness:
         self._state_client = state_client
         self._broker = broker
         self._releases = releases
+        self._versions = versions
         self._blobs = blobs
         self._clock = clock
         self._followed_at = followed_at
@@ -63,6 +66,7 @@ class Readiness:
             self._release(),
             self._items(),
             self._rebuilt(),
+            self._state_versions(),
         ]
 
     def _feature_state(self) -> Check:
@@ -125,6 +129,13 @@ class Readiness:
             detail = f"the lake holds events of {', '.join(missing)} and the state none: run {REBUILD}"
             return Check("state_rebuilt", ok=False, detail=detail)
         return Check("state_rebuilt", ok=True, detail="every partition of the lake is in the state")
+
+    def _state_versions(self) -> Check:
+        try:
+            ok, detail = self._versions.look()
+        except InfrastructureFault as error:
+            return Check("state_versions", ok=False, detail=str(error))
+        return Check("state_versions", ok=ok, detail=detail)
 
     def _lake_manifest(self) -> LakeManifest | None:
         now = self._clock()

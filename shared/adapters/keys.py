@@ -19,6 +19,9 @@ PUBLISHED = "releases:published"
 HISTORY_SOURCES = "history:sources"
 """Hash: the ingested sources whose state was loaded, to `loaded` or `retired`."""
 
+BROKEN_VERSIONS = "state:broken"
+"""Hash: the state versions that are folded no longer, to why."""
+
 USER_KEY_BYTES = 16
 
 
@@ -43,6 +46,15 @@ def item_hash_of(field: bytes) -> int:
 def source_pattern(source: str) -> str:
     """What SCAN takes to find every key of an event source, whatever the partition."""
     return f"{{{source}.*}}:*"
+
+
+def state_version_of(name: bytes) -> tuple[str, str] | None:
+    """The role and state version of a key as SCAN gives it; None for a key of no version."""
+    tag, closed, rest = name.partition(b"}:")
+    role, _, version = rest.partition(b":")
+    if not (tag.startswith(b"{") and closed and version):
+        return None
+    return role.decode(), version.partition(b":")[0].decode()
 
 
 class PartitionKeys:

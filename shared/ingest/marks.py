@@ -15,10 +15,14 @@ REBUILD = "python -m feature_jobs.backfill_state --data DIR"
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """The log's mark and those of the state versions, by name."""
+    """The log's mark and those of the state versions that take part, by name.
+
+    `waiting` are versions without a mark where others stand: they take part when their backfill has left one.
+    """
 
     log: Mark | None
     versions: Mapping[str, Mark | None]
+    waiting: tuple[str, ...] = ()
 
     def positions(self) -> dict[str, int]:
         """The versions' sequences, -1 where there is no mark."""
@@ -33,35 +37,33 @@ def sequence_of_mark(mark: Mark | None) -> int:
 class MarkGuard:
     """Reads a partition's marks and refuses to go on from ones that make no sense."""
 
-    def __init__(
-        self, source: str, partition: int, versions: Sequence[str], store: StateStore, recorded: RecordedLog
-    ) -> None:
+    def __init__(self, source: str, partition: int, store: StateStore, recorded: RecordedLog) -> None:
         self._source = source
         self._partition = partition
-        self._versions = tuple(versions)
         self._store = store
         self._recorded = recorded
 
-    def read(self) -> Marks:
+    def read(self, versions: Sequence[str]) -> Marks:
         """The marks as the store holds them.
 
         Raises:
-            InfrastructureFault: the store does not answer, or lacks a mark where the lake or another mark says that
-                events are in: the state was lost or a version was not loaded, and the message names the command.
+            InfrastructureFault: the store does not answer, or has none of these versions where the lake or the log's
+                mark says that events are in: the state was lost or never loaded, and the message names the command.
         """
-        state = self._store.read(self._source, self._partition, self._versions, Touched())
-        marks = Marks(state.log_mark, {name: state.versions[name].mark for name in self._versions})
-        missing = [name for name, mark in marks.versions.items() if mark is None]
-        if marks.log is None and len(missing) == len(self._versions):
+        state = self._store.read(self._source, self._partition, versions, Touched())
+        marks = {name: state.versions[name].mark for name in versions}
+        missing = tuple(name for name, mark in marks.items() if mark is None)
+        if state.log_mark is None and len(missing) == len(versions):
             if not self._recorded.lake_is_empty():
                 raise InfrastructureFault(
                     f"{self._name}: the lake holds events and the state has no mark; rebuild the state: {REBUILD}"
                 )
-        elif marks.log is None or missing:
+            return Marks(None, marks)
+        if state.log_mark is None or len(missing) == len(versions):
             raise InfrastructureFault(
                 f"{self._name}: no mark of {', '.join(missing) or 'the log'} where others stand; load it: {REBUILD}"
             )
-        return marks
+        return Marks(state.log_mark, {name: mark for name, mark in marks.items() if mark is not None}, missing)
 
     def refuse_recreated(self, pending: Sequence[LogRecord], marks: Marks) -> None:
         """A record that is in already must be the one that is in.

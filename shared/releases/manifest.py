@@ -14,7 +14,11 @@ from shared.ports import BlobStore
 
 
 class ReleaseManifest(Struct, frozen=True, kw_only=True):
-    """One release. `files` maps each file's name inside the bundle to its SHA-256; instants are epoch ms."""
+    """One release. `files` maps each file's name inside the bundle to its SHA-256; instants are epoch ms.
+
+    `state_layouts` describes the slots of its state version ("user", "item"), so that later code can go on folding it;
+    None in releases that are older than this field.
+    """
 
     release_id: str
     created_at: int
@@ -34,6 +38,7 @@ class ReleaseManifest(Struct, frozen=True, kw_only=True):
     drift_baseline: dict[str, list[float]]
     mlflow_run_id: str | None
     files: dict[str, str]
+    state_layouts: dict[str, list[dict[str, Any]]] | None = None
 
 
 def folder_of(release_id: str) -> str:

@@ -279,12 +279,28 @@ def test_a_state_without_marks_is_a_fresh_start_only_while_the_lake_is_empty(wor
     assert world.shards() == {}
 
 
-def test_a_version_without_a_mark_beside_one_that_stands_waits_for_its_backfill(world: Any, bodies: Bodies) -> None:
+def test_where_no_version_has_a_mark_though_the_log_has_one_nothing_is_folded(world: Any, bodies: Bodies) -> None:
     records = world.publish(bodies(50, 14))
     world.processor().process(records[:30])
-    both = [CURRENT_VERSION, replace(CURRENT_VERSION, name="other")]
+    shards = world.shards()
     with pytest.raises(InfrastructureFault, match="no mark of other"):
-        world.processor(versions=both).process(records[30:])
+        world.processor(versions=[replace(CURRENT_VERSION, name="other")]).process(records[30:])
+    assert world.shards() == shards
+
+
+def test_a_broker_log_that_ends_below_the_mark_was_made_anew(world: Any, bodies: Bodies) -> None:
+    records = world.publish(bodies(50, 22))
+    processor = world.processor()
+    processor.process(records)
+    processor.catch_up()
+    shards = world.shards()
+    for left in (records[:40], []):
+        world.broker.records = left
+        with pytest.raises(StreamRecreated, match="ends at sequence"):
+            processor.catch_up()
+    world.broker.records = records
+    processor.catch_up()
+    assert world.shards() == shards
 
 
 def test_a_version_that_lags_catches_up_on_the_recorded_verdicts_and_joins(world: Any, bodies: Bodies) -> None:
