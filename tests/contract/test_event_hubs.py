@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from functions.broker import open_broker
+from shared.adapters.broker import open_broker
 from shared.adapters.event_hubs_connection import EventHubsAddress, client_openers, parse_address
 from shared.adapters.event_hubs_log import MOST_WAITING, STUCK_S, EventHubsEventLog
 from shared.adapters.event_hubs_reader import EventHubsRetainedLog
