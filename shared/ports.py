@@ -230,9 +230,9 @@ class StateStore(Protocol):
         ...
 
     def oldest_landing_rows(self, source: str, partition: int, limit: int) -> list[LandingRow]:
-        """Up to `limit` rows from the oldest on. Raises StateUnavailable."""
+        """The oldest rows, whole commits of them: as few as make `limit` rows. Raises StateUnavailable."""
         ...
 
     def trim_landing(self, source: str, partition: int, through: LandingRow) -> None:
-        """Remove this row and every one before it. Raises StateUnavailable."""
+        """Remove every commit up to the one that ends with this row. Raises StateUnavailable."""
         ...

@@ -1,14 +1,18 @@
-"""Landing rows and marks as Redis holds them."""
+"""Landing rows and marks as Redis holds them: the rows of one commit are one entry of the landing stream."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from shared.adapters.redis_connection import Argument
+import msgspec
+
+from shared.errors import CorruptRecord
 from shared.ports import LandingRow, Mark, Verdict
 
 _LETTERS = {Verdict.ACCEPTED: "a", Verdict.DUPLICATE: "d", Verdict.DEAD: "x", Verdict.SKIPPED: "s"}
-_VERDICTS = {letter.encode(): verdict for verdict, letter in _LETTERS.items()}
+_VERDICTS = {letter: verdict for verdict, letter in _LETTERS.items()}
+ROWS = b"r"
+"""The one field of an entry of the landing stream: the rows of one commit."""
 
 
 def encode_mark(mark: Mark | None) -> str:
@@ -39,28 +43,29 @@ def last_of(row: LandingRow) -> int:
     return row.sequence if row.last_sequence is None else row.last_sequence
 
 
-def row_arguments(row: LandingRow) -> list[Argument]:
-    """The row as the commit script takes it: id (of its last sequence), count, fields and values."""
-    fields: list[Argument] = ["v", _LETTERS[row.verdict], "e", row.enqueued_at, "b", row.body]
-    if row.reason is not None:
-        fields += ["r", row.reason]
-    if row.last_sequence is not None:
-        fields += ["f", row.sequence]
-    return [stream_id(last_of(row)), len(fields), *fields]
-
-
-def decode_row(source: str, partition: int, entry_id: bytes, fields: Mapping[bytes, bytes]) -> LandingRow:
-    """The inverse of `row_arguments`, from one stream entry's fields."""
-    last = sequence_of(entry_id)
-    first = fields.get(b"f")
-    reason = fields.get(b"r")
-    return LandingRow(
-        source=source,
-        partition=partition,
-        sequence=last if first is None else int(first),
-        enqueued_at=int(fields[b"e"]),
-        verdict=_VERDICTS[fields[b"v"]],
-        body=fields[b"b"],
-        reason=None if reason is None else reason.decode(),
-        last_sequence=None if first is None else last,
+def encode_rows(rows: Sequence[LandingRow]) -> bytes:
+    """A chunk's rows as the one value of a stream entry, whose id is that of the last one: MessagePack."""
+    return _ENCODER.encode(
+        [
+            (row.sequence, row.enqueued_at, _LETTERS[row.verdict], row.body, row.reason, row.last_sequence)
+            for row in rows
+        ]
     )
+
+
+def decode_rows(source: str, partition: int, fields: Mapping[bytes, bytes]) -> list[LandingRow]:
+    """The inverse of `encode_rows`, from one stream entry's fields. Raises CorruptRecord."""
+    try:
+        rows = _DECODER.decode(fields[ROWS])
+        return [
+            LandingRow(source, partition, sequence, enqueued_at, _VERDICTS[letter], body, reason, last_sequence)
+            for sequence, enqueued_at, letter, body, reason, last_sequence in rows
+        ]
+    except (KeyError, msgspec.DecodeError) as error:
+        raise CorruptRecord(
+            f"{source}/{partition}: a landing entry cannot be read ({error!r}): seal it with the version that wrote it"
+        ) from error
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[tuple[int, int, str, bytes, str | None, int | None]])

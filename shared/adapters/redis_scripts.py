@@ -36,14 +36,22 @@ local function fields(key, first, last)
   if last < first then return {} end
   return redis.call('HMGET', key, unpack(ARGV, first, last))
 end
+local function shards(first, last)
+  if last < first then return {} end
+  local found = redis.call('MGET', unpack(KEYS, first, last))
+  for i = 1, #found do
+    -- MGET calls a key of a wrong type absent, and the commit would write over it
+    if not found[i] and redis.call('TYPE', KEYS[first + i - 1]).ok ~= 'none' then
+      error({err = 'WRONGTYPE ' .. KEYS[first + i - 1] .. ' holds no shard'})
+    end
+  end
+  return found
+end
 local answer = {redis.call('GET', KEYS[1]), fields(KEYS[2], 4 + items, #ARGV)}
 local k = 2
 for _ = 1, versions do
   local mark = redis.call('GET', KEYS[k + 1])
-  local counters = fields(KEYS[k + 2], 4, 3 + items)
-  local shards = {}
-  for user = 1, users do shards[user] = redis.call('GET', KEYS[k + 2 + user]) end
-  answer[#answer + 1] = {mark, counters, shards}
+  answer[#answer + 1] = {mark, fields(KEYS[k + 2], 4, 3 + items), shards(k + 3, k + 2 + users)}
   k = k + 2 + users
 end
 return answer
@@ -51,18 +59,14 @@ return answer
 
 COMMIT = Script(
     """#!lua
--- KEYS log mark, landing, catalogue, then for each version: mark, items, feed, its users
--- ARGV '1' when the log takes part, log mark before, mark after, id of the mark after, versions,
---   rows, for each: id, count, that many fields and values
---   catalogue fields, for each: field, value
---   for each version: mark before, position before, touched, items, (field, value)..., users, (time to live, value)...
+-- KEYS log mark, landing, catalogue, then for each version: mark, items, feed, its users (those that expire first)
+-- ARGV '1' when the log takes part, log mark before, mark after, id of the mark after, id of the first row or '', rows,
+--   time to live of who expires, number of catalogue arguments, then these: field, value...
+--   for each version: mark before, position before, touched, number of item arguments, users, users that expire,
+--     then the item arguments (field, value...), then the users' shards
 -- Redis undoes nothing when a later command fails: everything is checked before anything is written. What the server
 -- itself may refuse (memory, a replica, a full disk, a key the user may not touch) it refuses before the first line.
-local a, k = 0, 3
-local function arg() a = a + 1; return ARGV[a] end
-local function key() k = k + 1; return KEYS[k] end
-local function list(n) local l = {}; for i = 1, n do l[i] = arg() end; return l end
-
+-- A SET fails on no type: that no user's key is of another one, the read has found out.
 local function expect_type(name, wanted)
   local found = redis.call('TYPE', name).ok
   if found ~= 'none' and found ~= wanted then
@@ -93,27 +97,24 @@ local function expect_below(name, first)
   end
 end
 
-local log_in, log_before, mark_after, last_id = arg() == '1', arg(), arg(), arg()
-local version_count = tonumber(arg())
-local rows, catalogue, versions = {}, {}, {}
-for i = 1, tonumber(arg()) do
-  local id = arg()
-  rows[i] = {id, list(tonumber(arg()))}
-end
-catalogue = list(2 * tonumber(arg()))
-for i = 1, version_count do
-  local v = {mark = key(), items = key(), feed = key(), before = arg(), position = arg(), touched = arg(), users = {}}
-  v.counters = list(2 * tonumber(arg()))
-  for j = 1, tonumber(arg()) do v.users[j] = {key(), tonumber(arg()), arg()} end
-  versions[i] = v
+local log_in, log_before, mark_after, last_id = ARGV[1] == '1', ARGV[2], ARGV[3], ARGV[4]
+local first_row, rows, products = ARGV[5], ARGV[6], tonumber(ARGV[8])
+local time = redis.call('TIME')
+local expires_at = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[7]))
+local versions, a, k = {}, 9 + products, 3
+while k < #KEYS do
+  local counters, users = tonumber(ARGV[a + 3]), tonumber(ARGV[a + 4])
+  versions[#versions + 1] = {
+    mark = KEYS[k + 1], items = KEYS[k + 2], feed = KEYS[k + 3], before = ARGV[a], position = ARGV[a + 1],
+    touched = ARGV[a + 2], counters = counters, first_counter = a + 6, users = users, expiring = tonumber(ARGV[a + 5]),
+    first_key = k + 4, first_shard = a + 6 + counters,
+  }
+  a, k = a + 6 + counters + users, k + 3 + users
 end
 
 if log_in then
   expect_mark(KEYS[1], log_before)
-  if #rows > 0 then expect_below(KEYS[2], rows[1][1]) end
-  for i = 2, #rows do
-    if number_of(rows[i][1]) <= number_of(rows[i - 1][1]) then error({err = 'DISORDER row ' .. rows[i][1]}) end
-  end
+  if first_row ~= '' then expect_below(KEYS[2], first_row) end
   expect_type(KEYS[3], 'hash')
   expect_allowed('SET', KEYS[1], '')
   expect_allowed('XADD', KEYS[2], '*', '', '')
@@ -123,27 +124,26 @@ for _, v in ipairs(versions) do
   expect_mark(v.mark, v.before)
   expect_type(v.items, 'hash')
   expect_below(v.feed, last_id)
-  for _, user in ipairs(v.users) do expect_type(user[1], 'string') end
   expect_allowed('SET', v.mark, '')
-  if v.users[1] then expect_allowed('SET', v.users[1][1], '') end
+  if v.users > 0 then expect_allowed('SET', KEYS[v.first_key], '') end
   expect_allowed('HSET', v.items, '', '')
   expect_allowed('XADD', v.feed, '*', '', '')
 end
 
-local function put(name, pairs_)
-  for i = 1, #pairs_, 2000 do
-    redis.call('HSET', name, unpack(pairs_, i, math.min(i + 1999, #pairs_)))
+local function put(name, first, count)
+  for i = first, first + count - 1, 2000 do
+    redis.call('HSET', name, unpack(ARGV, i, math.min(i + 1999, first + count - 1)))
   end
 end
 for _, v in ipairs(versions) do
-  for _, user in ipairs(v.users) do
-    if user[2] > 0 then redis.call('SET', user[1], user[3], 'PX', user[2]) else redis.call('SET', user[1], user[3]) end
-  end
-  put(v.items, v.counters)
+  local user, shard = v.first_key, v.first_shard
+  for i = 0, v.expiring - 1 do redis.call('SET', KEYS[user + i], ARGV[shard + i], 'PXAT', expires_at) end
+  for i = v.expiring, v.users - 1 do redis.call('SET', KEYS[user + i], ARGV[shard + i]) end
+  put(v.items, v.first_counter, v.counters)
 end
 if log_in then
-  put(KEYS[3], catalogue)
-  for _, row in ipairs(rows) do redis.call('XADD', KEYS[2], row[1], unpack(row[2])) end
+  put(KEYS[3], 9, products)
+  if first_row ~= '' then redis.call('XADD', KEYS[2], last_id, 'r', rows) end
   redis.call('SET', KEYS[1], mark_after)
 end
 for _, v in ipairs(versions) do

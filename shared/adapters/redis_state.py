@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from shared.adapters.keys import USER_SHARD_TTL_MS, PartitionKeys, item_field, user_key
-from shared.adapters.landing_codec import decode_mark, decode_row, encode_mark, row_arguments, stream_id
+from shared.adapters.landing_codec import decode_mark, decode_rows, encode_mark, encode_rows, last_of, stream_id
 from shared.adapters.redis_connection import Argument
 from shared.adapters.redis_load import PartitionLoad
 from shared.adapters.redis_scripts import COMMIT, READ
 from shared.errors import MarkMoved, StateUnavailable
 from shared.ports import (
     LandingRow,
+    LogWrite,
     Mark,
     PartitionCommit,
     PartitionState,
     Touched,
     UserWrite,
     VersionShards,
-    VersionWrite,
 )
+
+_PAGE_COMMITS: Final = 10
+_NO_LOG: Final = LogWrite(None, (), {})
 
 
 @contextmanager
@@ -76,57 +80,77 @@ class RedisStateStore:
         """See StateStore."""
         keys = PartitionKeys(commit.source, commit.partition)
         names = [keys.log_mark, keys.landing, keys.catalogue]
-        log = commit.log
+        log = commit.log or _NO_LOG
+        for row, following in pairwise(log.rows):
+            if last_of(row) >= following.sequence:
+                raise StateUnavailable(
+                    f"DISORDER: row {following.sequence} after row {last_of(row)}; nothing is written"
+                )
+        products = _flat_fields(log.products)
         arguments: list[Argument] = [
-            int(log is not None),
-            encode_mark(log.mark_before) if log else "",
+            int(commit.log is not None),
+            encode_mark(log.mark_before),
             encode_mark(commit.mark_after),
             stream_id(commit.mark_after.sequence),
-            len(commit.versions),
-            len(log.rows) if log else 0,
+            stream_id(last_of(log.rows[0])) if log.rows else "",
+            encode_rows(log.rows) if log.rows else b"",
+            USER_SHARD_TTL_MS,
+            len(products),
+            *products,
         ]
-        for row in log.rows if log else ():
-            arguments += row_arguments(row)
-        products = log.products if log else {}
-        arguments.append(len(products))
-        arguments += _flat_fields(products)
         for version, write in commit.versions.items():
             names += [keys.mark(version), keys.items(version), keys.feed(version)]
-            names += [keys.user(version, user_key(user, self._secret)) for user in write.users]
-            arguments += _version_arguments(write)
+            expiring = [user for user, one in write.users.items() if one.expires]
+            users = [*expiring, *(user for user, one in write.users.items() if not one.expires)]
+            names += [keys.user(version, user_key(user, self._secret)) for user in users]
+            counters = _flat_fields(write.items)
+            arguments += [
+                encode_mark(write.mark_before),
+                0 if write.mark_before is None else write.mark_before.sequence + 1,
+                b"".join(map(item_field, write.touched)),
+                len(counters),
+                len(users),
+                len(expiring),
+                *counters,
+                *(write.users[user].shard for user in users),
+            ]
         with state_errors():
             COMMIT.run(self._client, names, arguments)
 
     def landing_rows(self, source: str, partition: int, first: int, last: int) -> list[LandingRow]:
         """See StateStore."""
-        key = PartitionKeys(source, partition).landing
         rows: list[LandingRow] = []
         at = stream_id(first)
-        while True:  # a row is stored under its last sequence: a range may start inside and end beyond
-            page = self._range(source, partition, key, at, 1000)
-            for row in page:
-                if row.sequence > last:
-                    return rows
-                rows.append(row)
-            if len(page) < 1000:
-                return rows
-            end = page[-1]
-            at = stream_id((end.sequence if end.last_sequence is None else end.last_sequence) + 1)
+        while commits := self._commits(source, partition, at):
+            rows += [row for one in commits for row in one if last_of(row) >= first and row.sequence <= last]
+            end = last_of(commits[-1][-1])
+            if end >= last:
+                break
+            at = stream_id(end + 1)
+        return rows
 
     def oldest_landing_rows(self, source: str, partition: int, limit: int) -> list[LandingRow]:
         """See StateStore."""
-        return self._range(source, partition, PartitionKeys(source, partition).landing, "-", limit)
+        rows: list[LandingRow] = []
+        at = "-"
+        while len(rows) < limit and (commits := self._commits(source, partition, at)):
+            for one in commits:
+                if len(rows) < limit:
+                    rows += one
+            at = stream_id(last_of(commits[-1][-1]) + 1)
+        return rows
 
     def trim_landing(self, source: str, partition: int, through: LandingRow) -> None:
         """See StateStore."""
-        last = through.sequence if through.last_sequence is None else through.last_sequence
+        after = f"{last_of(through) + 1}-1"
         with state_errors():
-            self._client.xtrim(PartitionKeys(source, partition).landing, minid=f"{last + 1}-1", approximate=False)
+            self._client.xtrim(PartitionKeys(source, partition).landing, minid=after, approximate=False)
 
-    def _range(self, source: str, partition: int, key: str, start: str, limit: int) -> list[LandingRow]:
+    def _commits(self, source: str, partition: int, start: str) -> list[list[LandingRow]]:
+        """A page of commits, from the one on that holds `start`: a commit stands under its last sequence."""
         with state_errors():
-            entries: Any = self._client.xrange(key, min=start, count=limit)
-        return [decode_row(source, partition, entry_id, fields) for entry_id, fields in entries]
+            entries: Any = self._client.xrange(PartitionKeys(source, partition).landing, min=start, count=_PAGE_COMMITS)
+        return [decode_rows(source, partition, fields) for _, fields in entries]
 
     def marks(self, source: str, partition: int, version: str) -> tuple[Mark | None, Mark | None]:
         """The log's mark and the version's."""
@@ -172,21 +196,6 @@ class RedisStateStore:
         """
         with state_errors():
             PartitionLoad(self._client, source, partition, version, loader).finish(mark)
-
-
-def _version_arguments(write: VersionWrite) -> list[Argument]:
-    position = 0 if write.mark_before is None else write.mark_before.sequence + 1
-    arguments: list[Argument] = [
-        encode_mark(write.mark_before),
-        position,
-        b"".join(item_field(item) for item in write.touched),
-        len(write.items),
-        *_flat_fields(write.items),
-        len(write.users),
-    ]
-    for user in write.users.values():
-        arguments += [USER_SHARD_TTL_MS if user.expires else 0, user.shard]
-    return arguments
 
 
 def _flat_fields(values: Mapping[int, bytes]) -> list[Argument]:

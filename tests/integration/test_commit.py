@@ -104,7 +104,6 @@ ROLES: dict[str, Callable[[], str]] = {
     "mark": lambda: KEYS.mark("v"),
     "items": lambda: KEYS.items("v"),
     "feed": lambda: KEYS.feed("v"),
-    "user": lambda: KEYS.user("v", user_key("u", SECRET)),
 }
 
 
@@ -123,6 +122,14 @@ def test_a_key_of_a_wrong_type_lets_nothing_be_half_written(
     with pytest.raises(StateUnavailable, match="WRONGTYPE"):
         store.commit(chunk(1, 1) if first else chunk(0, 0))
     assert everything(state_client) == before
+
+
+def test_a_users_key_of_a_wrong_type_is_found_before_anything_is_folded_on_it(
+    store: RedisStateStore, state_client: Redis
+) -> None:
+    state_client.rpush(KEYS.user("v", user_key("u", SECRET)), "in the way")
+    with pytest.raises(StateUnavailable, match="WRONGTYPE"):
+        store.read(SOURCE, 0, ["v"], Touched(["nobody", "u"]))
 
 
 @pytest.mark.parametrize("stream", ["landing", "feed"])
@@ -181,24 +188,41 @@ def test_a_chunk_of_many_wide_rows_fits(store: RedisStateStore) -> None:
     assert state.products == products
 
 
-def test_landing_rows_come_back_as_they_went_in_and_are_trimmed_exactly(store: RedisStateStore) -> None:
+def test_landing_rows_come_back_as_they_went_in_and_are_trimmed_commit_by_commit(store: RedisStateStore) -> None:
     rows = [
         row(0), row(1, Verdict.DUPLICATE), row(2, Verdict.DEAD, reason="why"),
         replace(row(3, Verdict.SKIPPED, reason="gone", last_sequence=9), body=b""), row(10),
     ]  # fmt: skip
-    write = VersionWrite(None, {}, {}, [])
-    store.commit(PartitionCommit(SOURCE, 0, Mark(10, 1010), {"v": write}, LogWrite(None, rows, {})))
+    before: Mark | None = None
+    for held in (rows[:2], rows[2:4], rows[4:]):
+        end = held[-1].last_sequence or held[-1].sequence
+        mark, write = Mark(end, 1000 + end), VersionWrite(before, {}, {}, [])
+        store.commit(PartitionCommit(SOURCE, 0, mark, {"v": write}, LogWrite(before, held, {})))
+        before = mark
     assert store.oldest_landing_rows(SOURCE, 0, 100) == rows
     assert store.landing_rows(SOURCE, 0, 5, 6) == [rows[3]]
+    assert store.landing_rows(SOURCE, 0, 1, 3) == rows[1:4]
+    assert store.landing_rows(SOURCE, 0, 11, 90) == []
     assert store.oldest_landing_rows(SOURCE, 0, 2) == rows[:2]
+    assert store.oldest_landing_rows(SOURCE, 0, 3) == rows[:4], "a commit is not taken apart"
     store.trim_landing(SOURCE, 0, rows[3])
     assert store.oldest_landing_rows(SOURCE, 0, 100) == rows[4:]
     store.trim_landing(SOURCE, 0, rows[4])
     assert store.oldest_landing_rows(SOURCE, 0, 100) == []
-    before = Mark(10, 1010)
-    next_write = LogWrite(before, [row(11)], {})
-    store.commit(PartitionCommit(SOURCE, 0, Mark(11, 1011), {"v": replace(write, mark_before=before)}, next_write))
+    store.commit(
+        PartitionCommit(
+            SOURCE, 0, Mark(11, 1011), {"v": VersionWrite(before, {}, {}, [])}, LogWrite(before, [row(11)], {})
+        )
+    )
     assert store.oldest_landing_rows(SOURCE, 0, 100) == [row(11)]
+
+
+def test_landing_is_read_through_many_commits(store: RedisStateStore) -> None:
+    for first in range(0, 50, 2):
+        store.commit(chunk(first, first + 1))
+    assert store.landing_rows(SOURCE, 0, 3, 45) == [row(n) for n in range(3, 46)]
+    assert store.landing_rows(SOURCE, 0, 3, 900) == [row(n) for n in range(3, 50)]
+    assert store.oldest_landing_rows(SOURCE, 0, 41) == [row(n) for n in range(42)]
 
 
 def test_a_load_is_refused_once_the_version_has_a_mark(store: RedisStateStore) -> None:

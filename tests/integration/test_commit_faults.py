@@ -80,7 +80,7 @@ def refused_whole(client: Redis, store: RedisStateStore, said: str, offered: Par
 
 
 def test_the_script_calls_these_commands() -> None:
-    assert CALLED == ["GET", "HSET", "SET", "TYPE", "XADD", "XINFO"]
+    assert CALLED == ["GET", "HSET", "SET", "TIME", "TYPE", "XADD", "XINFO"]
 
 
 @pytest.mark.parametrize("command", CALLED)
@@ -130,6 +130,8 @@ def test_a_key_that_is_forbidden_or_of_another_type_lets_nothing_be_half_written
     others = [f"~{other}" for other in ROLES.values() if other != name]
     with limited(state_client, servers.state_url, "resetkeys", *others) as person:
         refused_whole(state_client, person, "permission|may not call")
+    if name.startswith((KEYS.user("v", b""), KEYS.user("w", b""))):
+        return  # SET fails on no type; the read before it does
     state_client.delete(name)
     state_client.zadd(name, {"in the way": 1})
     refused_whole(state_client, store, "WRONGTYPE")
@@ -199,7 +201,7 @@ def test_memory_that_runs_out_in_the_middle_of_the_script_does_not_stop_it(
     try:
         state_client.config_set("maxmemory", used + (6 << 20))  # less than the request's 12 MiB
         refused_whole(state_client, store, "maxmemory", wide)
-        state_client.config_set("maxmemory", used + (18 << 20))  # enough for the request, not for what it writes beside
+        state_client.config_set("maxmemory", used + (26 << 20))  # enough for the request, not for what it writes beside
         store.commit(wide)
     finally:
         state_client.config_set("maxmemory", 0)
