@@ -278,7 +278,6 @@ def user_lists(
     """Resolve the item hashes of a user's lists to rows of an item table."""
     resolved: dict[EventType, tuple[Rows, Ints]] = {}
     for kind, aggregation in kinds.items():
-        entries = state.lists[state.layout.slot[aggregation]]
-        rows = np.array([row_of.get(item, -1) for _, _, item in entries], dtype=np.int64)
-        resolved[kind] = (rows, np.array([at for at, _, _ in entries], dtype=np.int64))
+        items, at = state.list_columns(state.layout.slot[aggregation])
+        resolved[kind] = (np.array([row_of.get(item, -1) for item in items], dtype=np.int64), at)
     return resolved

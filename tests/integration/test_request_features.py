@@ -53,7 +53,8 @@ def test_a_habit_outlasts_a_change_of_the_shops_clock_online_and_offline_alike(s
     assert 0.3 < pages[2]["user_weekday_habit_14d"] < 0.34, "one visit of three was on a Thursday"
     shop.services.sealer.run()
     differences = check_parity(shop.blobs)
-    assert (differences.exposures, differences.mismatches.sum()) == (3, 0), differences.first_mismatch
+    assert differences.exposures == 3
+    assert not differences.mismatches.any(), differences.first_mismatch
 
 
 SAID: list[tuple[dict[str, Any], list[float]]] = [
@@ -71,7 +72,8 @@ def test_device_and_surface_are_features_and_recompute(shop: ApiShop) -> None:
     assert [[page["request_device"], page["request_surface"]] for page in pages] == [codes for _, codes in SAID]
     shop.services.sealer.run()
     differences = check_parity(shop.blobs)
-    assert (differences.exposures, differences.mismatches.sum()) == (3, 0), differences.first_mismatch
+    assert differences.exposures == 3
+    assert not differences.mismatches.any(), differences.first_mismatch
 
 
 def test_co_visitation_with_the_last_click_is_served(shop: ApiShop) -> None:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from zlib import crc32
 from zoneinfo import ZoneInfo
 
 from shared.catalog import Product
@@ -23,10 +24,10 @@ from shared.features.aggregations import (
     Count,
     Decayed,
     Earliest,
-    Entry,
     LastK,
 )
 from shared.features.definitions import Retrieval
+from shared.features.entries import Entry
 from tests.unit.builders import UTC, Sent
 
 WEIGHT = {EventType.VIEW: 1.0, EventType.CART: 3.0, EventType.PURCHASE: 5.0}
@@ -65,9 +66,7 @@ def contributions(history: Sequence[Sent], aggregation: Decayed, as_of: int) -> 
 
 def entries(history: Sequence[Sent], kinds: Sequence[EventType], k: int) -> list[Entry]:
     """The newest k events of these types, ascending."""
-    found = [
-        (one.at, id_hash(one.event.event_id), id_hash(str(one.event.item_id))) for one in history if one.kind in kinds
-    ]
+    found = [(one.at, _tie(one), id_hash(str(one.event.item_id))) for one in history if one.kind in kinds]
     return sorted(set(found))[-k:]
 
 
@@ -119,7 +118,7 @@ class Scene:
 
     def listed(self, kind: EventType) -> list[Act]:
         """Her actions of one kind as far as its list reaches, newest first."""
-        mine = sorted((one for one in self.history if one.kind is kind), key=_age_then_hash)[: KEPT[kind]]
+        mine = sorted((one for one in self.history if one.kind is kind), key=_newest_first)[: KEPT[kind]]
         return [Act(str(one.event.item_id), one.at, kind) for one in mine]
 
     def acts(self) -> list[Act]:
@@ -185,8 +184,13 @@ class Scene:
         return (self.now - max(times)) / HOUR_MS if times else LONG_AGO
 
 
-def _age_then_hash(one: Sent) -> tuple[int, int]:
-    return -one.at, -id_hash(one.event.event_id)
+def _newest_first(one: Sent) -> tuple[int, int, int]:
+    return -one.at, -_tie(one), -id_hash(str(one.event.item_id))
+
+
+def _tie(one: Sent) -> int:
+    """What orders events of one instant."""
+    return crc32(one.event.event_id.encode()) % 2**16
 
 
 def _or(number: float, default: float) -> float:
