@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from functions.background import Background
 from functions.broker import Broker, open_broker
@@ -32,7 +31,7 @@ from functions.release_watcher import ReleaseWatcher
 from functions.seal_lake import LakeSealer
 from functions.state_health import StateHealth
 from functions.version_keeper import VersionKeeper, recording
-from shared.adapters.folder_blob import FolderBlobStore
+from shared.adapters.blob_address import open_blobs
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_releases import RedisReleaseStore
 from shared.adapters.redis_shards import RedisShardReader
@@ -43,7 +42,6 @@ from shared.events import EventSource
 from shared.features.definitions import STATE_VERSION
 from shared.ingest.processor import EventProcessor
 from shared.ingest.state_versions import CURRENT_VERSION
-from shared.ports import BlobStore
 from shared.settings import Settings
 
 FOLD_TIMEOUT_MS = 5000
@@ -106,7 +104,7 @@ def compose(
 ) -> Services:
     """Wire a worker's services; no connection is made yet. Raises ConfigurationError."""
     metrics = Metrics()
-    blobs = blob_store(settings.blob_url)
+    blobs = open_blobs(settings.blob_url)
     page_client = connect(
         settings.redis_url, timeout_ms=settings.redis_timeout_ms, connect_timeout_ms=settings.redis_timeout_ms
     )
@@ -208,16 +206,6 @@ class _Followed:
 
     def age_s(self) -> float:
         return float("nan") if self.at is None else (self._clock() - self.at) / 1000
-
-
-def blob_store(url: str) -> BlobStore:
-    """The blob store that BLOB_URL names; Azure's SDK itself takes the identity from its environment."""
-    if "://" not in url:
-        return FolderBlobStore(Path(url))
-    from shared.adapters.azure_blob import open_azure_blobs  # noqa: PLC0415 - Azure's SDK takes 0.5 s that a folder saves
-
-    account_url, _, container = url.rstrip("/").rpartition("/")
-    return open_azure_blobs(account_url, container)
 
 
 def worker_name() -> str:

@@ -20,7 +20,7 @@ from shared.adapters.redis_connection import connect
 from shared.adapters.redis_state import RedisStateStore
 from shared.events import Event, EventType, ItemId, UserId, encode_event, from_ms
 from shared.ingest.fold_chunk import AnyVersion
-from shared.ingest.processor import PartitionProcessor
+from shared.ingest.processor import OnBroken, PartitionProcessor, alarm
 from shared.ingest.state_versions import CURRENT_VERSION
 from shared.ports import LogRecord, StateStore
 
@@ -94,10 +94,19 @@ class World:
     broker: HeldBroker
 
     def processor(
-        self, store: StateStore | None = None, versions: Sequence[AnyVersion] = (CURRENT_VERSION,)
+        self,
+        store: StateStore | None = None,
+        versions: Sequence[AnyVersion] = (CURRENT_VERSION,),
+        on_broken: OnBroken = alarm,
     ) -> PartitionProcessor:
         return PartitionProcessor(
-            SOURCE, 0, store=store or self.store, versions=versions, blobs=self.blobs, broker=self.broker
+            SOURCE,
+            0,
+            store=store or self.store,
+            versions=versions,
+            blobs=self.blobs,
+            broker=self.broker,
+            on_broken=on_broken,
         )
 
     def poisoned(self, event_ids: set[str]) -> AnyVersion:
