@@ -15,6 +15,7 @@ from shared.events import from_ms
 from shared.ports import BlobStore
 
 EXPOSURES_FOLDER = "lake/exposures/"
+_SUFFIX = ".ndjson.gz"
 _WORKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -30,18 +31,28 @@ def write_exposures(blobs: BlobStore, worker: str, minute_at: int, lines: Sequen
         raise ValueError(f"{worker!r} is no worker name: use {_WORKER.pattern}")
     if any(b"\n" in line for line in lines):
         raise ValueError("an exposure is one line of JSON; this one holds a newline")
-    name = f"{EXPOSURES_FOLDER}{worker}/{from_ms(minute_at).strftime('%Y%m%dT%H%MZ')}.ndjson.gz"
+    name = f"{EXPOSURES_FOLDER}{worker}/{from_ms(minute_at).strftime('%Y%m%dT%H%MZ')}{_SUFFIX}"
     blobs.write(name, gzip.compress(b"".join(line + b"\n" for line in lines), compresslevel=6, mtime=0))
     return name
 
 
+def exposure_files(blobs: BlobStore) -> list[tuple[str, str, str]]:
+    """(minute, worker, name) of every exposure file, ascending; minutes are text that sorts as time does."""
+    found = (name for name in blobs.names(EXPOSURES_FOLDER) if name.endswith(_SUFFIX))
+    return sorted((name.rpartition("/")[2].removesuffix(_SUFFIX), name.split("/")[-2], name) for name in found)
+
+
+def read_exposure_file[T](blobs: BlobStore, name: str, form: type[T]) -> list[T]:
+    """The exposures of one file, in the order written. Raises CorruptRecord when it is damaged or of another form."""
+    decoder = msgspec.json.Decoder(form)
+    try:
+        return [decoder.decode(line) for line in gzip.decompress(blobs.read(name)).split(b"\n") if line]
+    except (OSError, EOFError, zlib.error, msgspec.DecodeError) as error:
+        raise CorruptRecord(f"{name} is damaged ({error}); delete it: its exposures are lost") from error
+
+
 def read_exposures(blobs: BlobStore) -> Iterator[dict[str, Any]]:
     """All exposures, worker by worker, in the order written. Raises CorruptRecord when a file is damaged."""
-    decoder = msgspec.json.Decoder(dict[str, Any])
     for name in blobs.names(EXPOSURES_FOLDER):
-        if not name.endswith(".ndjson.gz"):
-            continue
-        try:
-            yield from (decoder.decode(line) for line in gzip.decompress(blobs.read(name)).split(b"\n") if line)
-        except (OSError, EOFError, zlib.error, msgspec.DecodeError) as error:
-            raise CorruptRecord(f"{name} is damaged ({error}); delete it: its exposures are lost") from error
+        if name.endswith(_SUFFIX):
+            yield from read_exposure_file(blobs, name, dict[str, Any])

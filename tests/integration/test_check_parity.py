@@ -57,9 +57,13 @@ def test_every_page_recomputes_and_nothing_differs(shop: ApiShop) -> None:
     assert not differences.skipped
     assert differences.mismatches.sum() == 0, differences.first_mismatch
     assert main(["--data", str(shop.blobs.root), "--no-seal"]) == 0
+    written = sorted(path.name for path in (shop.blobs.root / "nightly/parity").iterdir())
+    assert written == ["parity.json", "parity.png"]
 
 
-def test_a_skewed_feature_is_named_and_no_other(shop: ApiShop, tmp_path: Path) -> None:
+def test_a_skewed_feature_is_named_and_no_other(
+    shop: ApiShop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     seal(shop)
     rewrite(shop, "item_price_log", 0.01)
     differences = check_parity(shop.blobs)
@@ -68,8 +72,13 @@ def test_a_skewed_feature_is_named_and_no_other(shop: ApiShop, tmp_path: Path) -
     assert differences.largest.max() == pytest.approx(0.01 / np.log(500), rel=0.3)
     out, plot = tmp_path / "parity.json", tmp_path / "parity.png"
     assert main(["--data", str(shop.blobs.root), "--no-seal", "--out", str(out), "--plot", str(plot)]) == 1
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert next(row for row in table if row[:1] == ["feature"]) == ["feature", "rows", "mismatches", "largest"]
+    assert next(row for row in table if row[0] in SCHEMA.names)[:3] == ["item_price_log", "120", "120"]
     report = msgspec.json.decode(out.read_bytes())
     assert report["features"]["item_price_log"]["mismatches"] == 120
+    assert main(["--data", str(shop.blobs.root), "--no-seal", "--most-mismatches", "120"]) == 0
+    assert check_parity(shop.blobs, threshold=0.1).mismatches.sum() == 0
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
