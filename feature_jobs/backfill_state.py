@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_jobs.backfill_plan import LoadPlan, plan_load
-from feature_jobs.fold_rows import Kind, ordered_rows
-from feature_jobs.load_shards import BATCH_ROWS, LoadTask, empty_rows
+from feature_jobs.fold_rows import Kind
+from feature_jobs.load_shards import LoadTask
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_backfill import HistorySources
 from shared.adapters.redis_connection import connect
@@ -113,9 +113,7 @@ def _load(task: LoadTask, store: RedisStateStore, engine: Engine, master: str) -
 
 def load_here(task: LoadTask) -> pa.Table:
     """Load in this process, which holds all rows; returns the counts as a task of Spark does."""
-    batches = [batch for file in task.files() for batch in task.read(file)]
-    rows = pa.Table.from_batches(batches) if batches else empty_rows()
-    return pa.Table.from_batches(task.load(ordered_rows(rows).to_batches(max_chunksize=BATCH_ROWS)))
+    return task.load([pa.concat_tables([task.read(file) for file in task.files()])])
 
 
 def load_with_spark(task: LoadTask, master: str) -> pa.Table:

@@ -6,9 +6,10 @@ counters, or its catalogue entry): exactly what the stream's fold of a chunk cha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -17,9 +18,10 @@ import pyarrow.compute as pc
 
 from shared.catalog import CatalogEntry
 from shared.errors import BadDeployment
-from shared.events import BEHAVIOUR, EventType, ItemId, id_hash
+from shared.events import BEHAVIOUR, EventType, ItemId
 from shared.ingest.fold_chunk import AnyVersion
 from shared.ingest.lake_table import EVENT_COLUMNS, EVENT_SCHEMA, events_of_table
+from shared.ingest.partitioning import partitions_of_keys
 from shared.ports import Mark, UserWrite, Verdict
 
 
@@ -44,20 +46,20 @@ ROW_SCHEMA: Final = pa.schema(
 )
 """One row of one entity, with its whole event."""
 
-KEYED_SCHEMA: Final = ROW_SCHEMA.append(pa.field("key", pa.int64()))
-"""With the key by which rows of an entity lie together; two entities may share one."""
-
 ROW_COLUMNS: Final = ("partition", "sequence", "enqueued_at", "verdict", *EVENT_COLUMNS)
 """What is read of a lake file."""
+
+FOLD_ROWS: Final = 20_000
+"""Rows whose events exist at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoldedShard:
-    """One entity's new shard in one partition, and how many events went into it; `entity` is a user id or item hash."""
+    """One entity's new shard in one partition, and how many events went into it; `entity` is a user's or item's id."""
 
     kind: Kind
     partition: int
-    entity: str | int
+    entity: str
     shard: UserWrite | bytes
     events: int
 
@@ -95,72 +97,73 @@ def rows_of(table: pa.Table, marks: Mapping[int, Mark]) -> Iterator[pa.Table]:
             yield pa.table(columns, schema=ROW_SCHEMA)
 
 
-def ordered_rows(rows: pa.Table) -> pa.Table:
-    """`ROW_SCHEMA` as `KEYED_SCHEMA`, the rows of an entity together and in sequence order."""
-    of_user = pc.equal(rows["kind"], Kind.USER.value)
-    entity = pc.if_else(of_user, rows["user_id"], rows["item_id"])
-    codes = np.asarray(entity.combine_chunks().dictionary_encode().indices, dtype=np.int64)
-    partitions, kinds = np.asarray(rows["partition"]), np.asarray(rows["kind"])
-    keys = (codes * (int(partitions.max(initial=0)) + 1) + partitions) * len(Kind) + kinds
-    keyed = rows.append_column("key", pa.array(keys))
-    return keyed.take(pa.array(np.lexsort((np.asarray(rows["sequence"]), keys))))
+def in_buckets(rows: pa.Table, count: int) -> Iterator[tuple[int, pa.Table]]:
+    """The rows split into at most `count` buckets, all of an entity in one, whatever table it comes in."""
+    entities = _entities(rows)
+    buckets = partitions_of_keys(entities.dictionary.to_pylist(), count)[np.asarray(entities.indices)]
+    order = np.argsort(buckets, kind="stable")
+    ordered = rows.take(pa.array(order))
+    found, starts = np.unique(buckets[order], return_index=True)
+    for bucket, (start, stop) in zip(found.tolist(), pairwise([*starts.tolist(), len(order)]), strict=True):
+        yield bucket, ordered.slice(start, stop - start)
 
 
-@dataclass(slots=True)
-class _Open:
-    """An entity whose rows are being folded."""
-
-    state: Any
-    last_sequence: int = -1
-    events: int = 0
-
-
-def fold_rows(batches: Iterable[pa.RecordBatch], version: AnyVersion) -> Iterator[FoldedShard]:
-    """Fold rows (`KEYED_SCHEMA`) that come by key and sequence, and give out each entity once it is whole.
+def fold_rows(rows: pa.Table, version: AnyVersion) -> Iterator[FoldedShard]:
+    """Fold rows (`ROW_SCHEMA`) in any order into the shards of their entities, and give out one after the other.
 
     A coordinate that comes twice, as overlapping files make it, counts once.
     """
     current: int | None = None
-    opened: dict[tuple[int, int, str], _Open] = {}
-    for batch in batches:
+    kind, partition, entity, last, events_count = Kind.USER, 0, "", -1, 0
+    state: Any = None
+    for batch in ordered_rows(rows).to_batches(max_chunksize=FOLD_ROWS):
         columns = [batch[name].to_pylist() for name in ("key", "kind", "partition", "sequence", "enqueued_at")]
         events = events_of_table(pa.Table.from_batches([batch]))
-        for key, kind, partition, sequence, enqueued_at, event in zip(*columns, events, strict=True):
-            if key != current:
-                yield from _close(opened, version)
-                opened.clear()
-                current = key
+        for key, code, part, sequence, enqueued_at, event in zip(*columns, events, strict=True):
             assert event is not None, "rows_of lets no row without its event pass"
-            entity = str(event.user_id if kind == Kind.USER else event.item_id)
-            held = opened.get((kind, partition, entity))
-            if held is None:
-                held = opened[kind, partition, entity] = _Open(_empty(kind, entity, version))
-            if sequence == held.last_sequence:
+            if key != current:
+                if current is not None:
+                    yield FoldedShard(kind, partition, entity, _encoded(kind, state, version), events_count)
+                current, kind, partition, last, events_count = key, Kind(code), part, -1, 0
+                entity = str(event.user_id if kind is Kind.USER else event.item_id)
+                state = _empty(kind, entity, version)
+            if sequence == last:
                 continue
-            held.last_sequence = sequence
-            held.events += 1
-            if kind == Kind.USER:
-                version.fold_user(held.state, event, enqueued_at, sequence)
-            elif kind == Kind.ITEM:
-                version.fold_item(held.state, event, enqueued_at)
+            last = sequence
+            events_count += 1
+            if kind is Kind.USER:
+                version.fold_user(state, event, enqueued_at, sequence)
+            elif kind is Kind.ITEM:
+                version.fold_item(state, event, enqueued_at)
             else:
-                held.state.apply(event, enqueued_at)
-    yield from _close(opened, version)
+                state.apply(event, enqueued_at)
+    if current is not None:
+        yield FoldedShard(kind, partition, entity, _encoded(kind, state, version), events_count)
 
 
-def _empty(kind: int, entity: str, version: AnyVersion) -> Any:  # noqa: ANN401 - each version has its own shards
-    if kind == Kind.USER:
+def ordered_rows(rows: pa.Table) -> pa.Table:
+    """The rows with their `key` (int64), one key an entity and partition, by key and sequence."""
+    codes = np.asarray(_entities(rows).indices, dtype=np.int64)
+    partitions, kinds = np.asarray(rows["partition"]), np.asarray(rows["kind"])
+    keys = (codes * (int(partitions.max(initial=0)) + 1) + partitions) * len(Kind) + kinds
+    order = np.lexsort((np.asarray(rows["sequence"]), keys))
+    return rows.append_column("key", pa.array(keys)).take(pa.array(order))
+
+
+def _entities(rows: pa.Table) -> pa.DictionaryArray:
+    of_user = pc.equal(rows["kind"], Kind.USER.value)
+    entities = pc.if_else(of_user, rows["user_id"], rows["item_id"])
+    return pa.chunked_array(entities.chunks, pa.string()).combine_chunks().dictionary_encode()
+
+
+def _empty(kind: Kind, entity: str, version: AnyVersion) -> Any:  # noqa: ANN401 - each version has its own shards
+    if kind is Kind.USER:
         return version.decode_user(None)
-    return version.decode_item(None) if kind == Kind.ITEM else CatalogEntry(item_id=ItemId(entity), fields={})
+    return version.decode_item(None) if kind is Kind.ITEM else CatalogEntry(item_id=ItemId(entity), fields={})
 
 
-def _close(opened: Mapping[tuple[int, int, str], _Open], version: AnyVersion) -> Iterator[FoldedShard]:
-    for (kind, partition, entity), held in opened.items():
-        if kind == Kind.USER:
-            write = UserWrite(version.encode_user(held.state), version.user_expires(held.state))
-            yield FoldedShard(Kind.USER, partition, entity, write, held.events)
-        elif kind == Kind.ITEM:
-            data = version.encode_item(held.state)
-            yield FoldedShard(Kind.ITEM, partition, id_hash(entity), data, held.events)
-        else:
-            yield FoldedShard(Kind.PRODUCT, partition, id_hash(entity), held.state.encode(), held.events)
+def _encoded(kind: Kind, state: Any, version: AnyVersion) -> UserWrite | bytes:  # noqa: ANN401 - as above
+    if kind is Kind.USER:
+        return UserWrite(version.encode_user(state), version.user_expires(state))
+    encoded: bytes = version.encode_item(state) if kind is Kind.ITEM else state.encode()
+    return encoded

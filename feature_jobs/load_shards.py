@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from shared.adapters.redis_connection import connect
 from shared.adapters.redis_load import LOAD_BATCH
 from shared.adapters.redis_state import RedisStateStore
 from shared.errors import LakeConflict
+from shared.events import id_hash
 from shared.ingest.fold_chunk import AnyVersion
 from shared.ingest.lake_manifest import FileEntry
 from shared.ingest.lake_sealed import SealedFile, end_of, read_sealed
@@ -24,7 +25,6 @@ from shared.ingest.lake_table import table_of_landing
 from shared.ports import UserWrite
 
 REDIS_TIMEOUT_MS: Final = 30_000
-BATCH_ROWS: Final = 20_000
 
 COUNTS_SCHEMA: Final = pa.schema([("partition", pa.int32()), ("kind", pa.int8()), ("shards", pa.int64())])
 """What a task says it loaded."""
@@ -45,25 +45,27 @@ class LoadTask:
         """What there is to read."""
         return [*self.plan.files, *self.plan.sealed]
 
-    def read(self, file: FileEntry | SealedFile) -> Iterator[pa.RecordBatch]:
+    def read(self, file: FileEntry | SealedFile) -> pa.Table:
         """A file's rows for the fold, `ROW_SCHEMA`. Raises LakeConflict."""
-        for rows in rows_of(_table_of(FolderBlobStore(self.data), file), self.plan.marks):
-            yield from rows.combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
+        table = _table_of(FolderBlobStore(self.data), file)
+        return pa.concat_tables([ROW_SCHEMA.empty_table(), *rows_of(table, self.plan.marks)])
 
-    def load(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Fold rows (`KEYED_SCHEMA`, by key and sequence), write what they make, and say how much it was.
+    def load(self, tables: Iterable[pa.Table]) -> pa.Table:
+        """Fold tables of `ROW_SCHEMA`, none of which shares an entity with another, and write what they make.
 
-        Raises MarkMoved where another backfill took over, StateUnavailable when Redis does not answer.
+        Returns how much it was, `COUNTS_SCHEMA`. Raises MarkMoved where another backfill took over, StateUnavailable
+        when Redis does not answer.
         """
         counts: Counter[tuple[int, int]] = Counter()
         with connect(self.redis_url, timeout_ms=REDIS_TIMEOUT_MS) as client:
             buffers = _Buffers(self, RedisStateStore(client, self.user_secret))
-            for one in fold_rows(batches, self.version):
-                buffers.add(one)
-                counts[one.partition, one.kind] += 1
+            for table in tables:
+                for one in fold_rows(table, self.version):
+                    buffers.add(one)
+                    counts[one.partition, one.kind] += 1
             buffers.flush()
         rows = [{"partition": partition, "kind": kind, "shards": n} for (partition, kind), n in sorted(counts.items())]
-        yield pa.RecordBatch.from_pylist(rows, schema=COUNTS_SCHEMA)
+        return pa.Table.from_pylist(rows, schema=COUNTS_SCHEMA)
 
 
 class _Buffers:
@@ -87,8 +89,8 @@ class _Buffers:
 
     def _write(self, partition: int, kind: Kind) -> None:
         waiting = self._waiting.pop((partition, kind))
-        users = {str(one.entity): one.shard for one in waiting if isinstance(one.shard, UserWrite)}
-        others = {int(one.entity): one.shard for one in waiting if isinstance(one.shard, bytes)}
+        users = {one.entity: one.shard for one in waiting if isinstance(one.shard, UserWrite)}
+        others = {id_hash(one.entity): one.shard for one in waiting if isinstance(one.shard, bytes)}
         self._store.load(
             self._task.plan.source,
             partition,
@@ -113,8 +115,3 @@ def _table_of(blobs: FolderBlobStore, file: FileEntry | SealedFile) -> pa.Table:
             raise LakeConflict(f"{file.name} lacks sequence {reached + 1}; restore it from the broker log")
         reached = end_of(row)
     return table_of_landing(rows).select(ROW_COLUMNS)
-
-
-def empty_rows() -> pa.Table:
-    """No rows."""
-    return ROW_SCHEMA.empty_table()

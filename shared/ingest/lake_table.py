@@ -49,6 +49,8 @@ EVENT_SCHEMA = pa.schema(
 
 EVENT_COLUMNS = tuple(EVENT_SCHEMA.names)
 
+_TYPES = {kind.value: kind for kind in EventType}
+
 
 def table_of_landing(rows: Iterable[LandingRow]) -> pa.Table:
     """Landing rows as a table of the lake's schema, in the order given.
@@ -79,7 +81,7 @@ def events_of_table(table: pa.Table) -> Iterator[Event | None]:
             yield None
             continue
         yield Event(
-            event_id=event_id, event_type=EventType(kind), occurred_at=from_ms(at), user_id=user, item_id=item,
+            event_id=event_id, event_type=_TYPES[kind], occurred_at=from_ms(at), user_id=user, item_id=item,
             session_id=session, quantity=quantity, price_cents=price, recommendation_id=recommendation,
             context=None if context is None else msgspec.json.decode(context),
             changes=None if changes is None else msgspec.json.decode(changes),

@@ -47,7 +47,7 @@ def test_the_lake_rebuilds_what_the_stream_had_folded(
     world.client.flushall()
     with pytest.raises(InfrastructureFault, match="backfill_state"):
         world.processor().process(world.publish(bodies(3, 12)))
-    monkeypatch.setattr("feature_jobs.load_shards.BATCH_ROWS", 97)
+    monkeypatch.setattr("feature_jobs.fold_rows.FOLD_ROWS", 97)
     assert backfill_state(tmp_path, servers.state_url, SECRET) == 1
     assert world.shards() == before
     expiring = {key for key in before if world.client.pttl(key) > 0}
