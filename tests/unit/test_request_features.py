@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from feature_jobs.instants import instants_of
+from shared.features import definitions
 from shared.features.definitions import DEVICES, FEATURES, SURFACES
 from shared.features.derivations import code_of
 from shared.features.replay import LoggedEvent
@@ -28,6 +30,12 @@ def test_a_vocabulary_is_in_the_form_that_words_are_compared_in(words: tuple[str
     assert [word.casefold() for word in words] == list(words)
     assert len(set(words)) == len(words)
     assert words in [one.vocabulary for one in FEATURES]
+
+
+@pytest.mark.parametrize("words", [DEVICES, SURFACES])
+def test_the_words_are_those_that_users_of_the_api_are_told(words: tuple[str, ...]) -> None:
+    page = Path(definitions.__file__).parents[2] / "docs/api.md"
+    assert f"`{'`, `'.join(words)}` |" in page.read_text(encoding="utf-8")
 
 
 def test_every_coded_feature_says_so() -> None:
