@@ -180,7 +180,12 @@ def effective_at(occurred_at: int, enqueued_at: int) -> int:
 @lru_cache(maxsize=16_384)
 def id_hash(value: str) -> int:
     """The unsigned 64-bit hash that stands for an item id or event id inside feature state (BLAKE2b)."""
-    return int.from_bytes(blake2b(value.encode(), digest_size=8).digest(), "little")
+    return event_hash(value)
+
+
+def event_hash(event_id: str) -> int:
+    """As `id_hash`, without remembering it: event ids do not come back, and would push the items' hashes out."""
+    return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "little")
 
 
 def partition_of(key: str, partition_count: int) -> int:

@@ -36,9 +36,12 @@ class Mark:
     enqueued_at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class LandingRow:
-    """What became of one sequence (of a range up to `last_sequence` when skipped): one row of the log."""
+    """What became of one sequence (of a range up to `last_sequence` when skipped): one row of the log.
+
+    Nobody changes one; it is not frozen because one is made for every event, and that would take four times as long.
+    """
 
     source: str
     partition: int
@@ -173,7 +176,7 @@ class PartitionState:
     products: Mapping[int, bytes | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class UserWrite:
     """A user's new shard; `expires` is false for what must outlive idleness (preferences, tombstones)."""
 

@@ -6,11 +6,11 @@ with the reference time moved to the newest fold: the value at t is sum(amount *
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import exp2, log
 from operator import add, itemgetter, mul
 from typing import Any, Final
 
@@ -92,7 +92,7 @@ def amounts_of(event: Event) -> tuple[float, ...]:
     price = event.price_cents
     if price is None:
         return _UNPRICED
-    log_price = math.log(price) if price > 1 else 0.0
+    log_price = log(price) if price > 1 else 0.0
     return (0.0, 1.0, float(price * (event.quantity or 1)), 1.0, log_price, log_price * log_price)
 
 
@@ -129,10 +129,15 @@ class Slots:
         sizes = len(self.decayed), len(self.counts), len(self.earliest), len(self.lists)
         self.record = struct.Struct("<Bqq{}d{}q{}q{}H".format(*sizes))
         """seen, newest_at, last_enqueued_at, decayed sums, counts, earliest instants, lengths of lists."""
+        self.places = (3 + sizes[0], 3 + sizes[0] + sizes[1], 3 + sizes[0] + sizes[1] + sizes[2])
+        """Where counts, earliest instants and lengths of lists begin in it."""
         half_lives = [layout.decayed[slot].half_life_ms for slot in self.decayed]
         self._half_lives = sorted(set(half_lives))
         self._each_sum = _picker([self._half_lives.index(one) for one in half_lives])
-        self._intakes = {kind: self._intake_of(layout, kind) for kind in EventType}
+        self.intakes = {
+            kind: self._intake_of(layout, kind) for kind in EventType if kind in kinds or kind not in layout.kinds
+        }
+        """By event type; a type that is missing here needs more slots."""
 
     def _intake_of(self, layout: Layout, kind: EventType) -> Intake:
         def taking(aggregations: Sequence[Aggregation], slots: Sequence[int]) -> tuple[int, ...]:
@@ -147,13 +152,9 @@ class Slots:
             listed=tuple((place, layout.lists[self.lists[place]].k) for place in taking(layout.lists, self.lists)),
         )
 
-    def intake(self, kind: EventType) -> Intake:
-        """What an event of this type changes."""
-        return self._intakes[kind]
-
     def decay(self, sums: Sequence[float], elapsed_ms: int) -> list[float]:
         """The decayed sums after `elapsed_ms` (>= 0)."""
-        factors = [math.exp2(-elapsed_ms / half_life) for half_life in self._half_lives]
+        factors = [exp2(-elapsed_ms / half_life) for half_life in self._half_lives]
         return list(map(mul, sums, self._each_sum(factors)))
 
     def fold(self, sums: Sequence[float], newest_at: int, event: Event, at: int) -> list[float]:
@@ -162,7 +163,7 @@ class Slots:
         The one place where decayed values change. Before the first event all sums are zero and `newest_at` is as far
         back as an integer goes.
         """
-        amounts: Sequence[float] = self._intakes[event.event_type].pick_amounts(amounts_of(event))
+        amounts: Sequence[float] = self.intakes[event.event_type].pick_amounts(amounts_of(event))
         if at > newest_at:
             sums = self.decay(sums, at - newest_at)
         elif at < newest_at:
@@ -210,6 +211,10 @@ class Layout:
                 raise ValueError(f"{seen:#x} names event types that this layout does not take")
             found = self._slots[seen] = Slots(self, seen)
         return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It travels to other processes as its description."""
+        return Layout.from_description, (self.describe(),)
 
     def describe(self) -> list[dict[str, Any]]:
         """The slots as JSON values, in order: what a release keeps so that other code can fold its state version."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.events import BEHAVIOUR, Event, EventType, effective_at, id_hash
+from shared.events import BEHAVIOUR, Event, EventType, effective_at, event_hash
 from shared.features.aggregations import Layout
 from shared.features.definitions import ITEM_LAYOUT
 from shared.features.shard import UserShard
@@ -24,7 +24,8 @@ def fold_user(shard: UserShard, event: Event, enqueued_at: int, sequence: int) -
         False when the event id was accepted before (a client's duplicate, which then counts nowhere).
     """
     shard.sequence, shard.enqueued_at = sequence, enqueued_at
-    if not shard.accepted.accepts(id_hash(event.event_id), enqueued_at):
+    known_as = event_hash(event.event_id)
+    if not shard.accepted.accepts(known_as, enqueued_at):
         return False
     if shard.state.expired(enqueued_at):
         shard.state = EntityState.empty(shard.state.layout)
@@ -32,7 +33,7 @@ def fold_user(shard: UserShard, event: Event, enqueued_at: int, sequence: int) -
         shard.state.add(event, enqueued_at)
     elif event.event_type is EventType.PREFERENCES_SET:
         at = effective_at(event.occurred_at_ms, enqueued_at)
-        version = (at, id_hash(event.event_id), msgspec.to_builtins(event.preferences()))
+        version = (at, known_as, msgspec.to_builtins(event.preferences()))
         if shard.preferences_version is None or version[:2] > shard.preferences_version[:2]:
             shard.preferences_version = version
     elif event.event_type is EventType.USER_ERASED:

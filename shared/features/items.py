@@ -43,7 +43,7 @@ class CounterColumns:
         self.decayed[row] = slots.fold(self.decayed[row].tolist(), newest_at, event, at)
         self.newest_at[row] = max(newest_at, at)
         self.last_enqueued_at[row] = max(int(self.last_enqueued_at[row]), enqueued_at)
-        for slot in slots.intake(event.event_type).counted:
+        for slot in slots.intakes[event.event_type].counted:
             self.counts[row, slot] += 1
 
     def load(self, rows: Rows, shards: Sequence[bytes]) -> None:

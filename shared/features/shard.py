@@ -45,11 +45,8 @@ class AcceptedIds:
     def accepts(self, event_hash: int, enqueued_at: int) -> bool:
         """Remember the id and say True, or say False when it is known already."""
         ring, oldest = self.packed, enqueued_at - RING_SPAN_MS
-        start = 0
-        while start < len(ring) and _time(ring, start) < oldest:
-            start += _ACCEPTED_BYTES
-        if start:
-            ring = ring[start:]
+        while ring and _time(ring, 0) < oldest:
+            ring = ring[_ACCEPTED_BYTES:]
         wanted = event_hash.to_bytes(_HASH_BYTES)
         place = _find(ring, wanted)
         if place >= 0:
@@ -105,8 +102,8 @@ class UserShard:
             ring_end = _HEADER.size + ring_bytes
             state_start = ring_end + preferences_bytes
             version = _DECODER.decode(data[ring_end:state_start]) if preferences_bytes else None
-            state = EntityState.decode(layout, data[state_start:])
-        except (struct.error, ValueError, msgspec.DecodeError) as error:
+            state = EntityState.decode(layout, data, state_start)
+        except (struct.error, IndexError, ValueError, msgspec.DecodeError) as error:
             raise CorruptRecord(f"a user shard of {len(data)} bytes cannot be read: {error}") from error
         return cls(state, AcceptedIds(data[_HEADER.size : ring_end]), sequence, enqueued_at, version)
 

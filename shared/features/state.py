@@ -40,7 +40,7 @@ class EntityState:
     slots: Slots
     newest_at: int
     last_enqueued_at: int
-    sums: list[float]
+    sums: Sequence[float]
     tallies: list[int]
     firsts: list[int]
     packed: list[bytes]
@@ -63,12 +63,12 @@ class EntityState:
     def add(self, event: Event, enqueued_at: int) -> None:
         """Fold one event; where it stands in the log does not matter."""
         kind = event.event_type
-        if self.slots.seen & (bit := self.layout.bit[kind]) != bit:
-            self._widen(self.layout.slots(self.slots.seen | bit))
-        slots = self.slots
-        intake = slots.intake(kind)
+        intake = self.slots.intakes.get(kind)
+        if intake is None:
+            self._widen(self.layout.slots(self.slots.seen | self.layout.bit[kind]))
+            intake = self.slots.intakes[kind]
         at = effective_at(event.occurred_at_ms, enqueued_at)
-        self.sums = slots.fold(self.sums, self.newest_at, event, at)
+        self.sums = self.slots.fold(self.sums, self.newest_at, event, at)
         self.newest_at = max(self.newest_at, at)
         self.last_enqueued_at = max(self.last_enqueued_at, enqueued_at)
         for slot in intake.counted:
@@ -181,19 +181,18 @@ class EntityState:
         return b"".join((record, *self.packed))
 
     @classmethod
-    def decode(cls, layout: Layout, data: bytes) -> EntityState:
-        """The inverse of `encode` under the same layout; raises ValueError or struct.error for other bytes."""
-        if not data:
-            raise ValueError("no bytes at all")
-        slots = layout.slots(data[0])
-        values = slots.record.unpack_from(data)
-        counts_at = 3 + len(slots.decayed)
-        earliest_at = counts_at + len(slots.counts)
-        lengths_at = earliest_at + len(slots.earliest)
-        lists, position = [], slots.record.size
+    def decode(cls, layout: Layout, data: bytes, start: int = 0) -> EntityState:
+        """The inverse of `encode` under the same layout, of the bytes from `start` on.
+
+        Raises IndexError, ValueError or struct.error for other bytes.
+        """
+        slots = layout.slots(data[start])
+        values = slots.record.unpack_from(data, start)
+        counts_at, earliest_at, lengths_at = slots.places
+        packed, position = [], start + slots.record.size
         for length in values[lengths_at:]:
             end = position + length * ENTRY_BYTES
-            lists.append(data[position:end])
+            packed.append(data[position:end])
             position = end
         if position != len(data):
             raise ValueError(f"{len(data)} bytes, of which a state of this layout fills {position}")
@@ -202,10 +201,10 @@ class EntityState:
             slots,
             values[1],
             values[2],
-            list(values[3:counts_at]),
+            values[3:counts_at],
             list(values[counts_at:earliest_at]),
             list(values[earliest_at:lengths_at]),
-            lists,
+            packed,
         )
 
 

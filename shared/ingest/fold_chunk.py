@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,9 +55,12 @@ class StateVersion[User, Item]:
 AnyVersion = StateVersion[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """One row of a chunk with its event (None when dead or skipped); a standing verdict is not decided again."""
+    """One row of a chunk with its event (None when dead or skipped); a standing verdict is not decided again.
+
+    Not frozen, as rows and writes are not: one is made for every event, and freezing it would take four times as long.
+    """
 
     row: LandingRow
     event: Event | None
@@ -134,10 +137,11 @@ def fold_chunk(
     """
     shards = [_Shards(version, state.versions[version.name]) for version in versions]
     catalogue = {item: None if data is None else decode_entry(data) for item, data in state.products.items()}
-    touched: set[int] = set()
     try:
-        rows = [_fold_entry(entry, shards, catalogue, touched) for entry in entries]
-        writes = {one.version.name: one.write(state.versions[one.version.name].mark, touched) for one in shards}
+        rows, counted, changed = _fold_entries(entries, shards, catalogue)
+        writes = {
+            one.version.name: one.write(state.versions[one.version.name].mark, counted, changed) for one in shards
+        }
         products = {item: entry.encode() for item, entry in catalogue.items() if entry is not None}
     except MemoryError:
         raise
@@ -158,44 +162,45 @@ class _Shards:
 
     def __init__(self, version: AnyVersion, held: VersionShards) -> None:
         self.version = version
-        self._users = {user: version.decode_user(data) for user, data in held.users.items()}
-        self._items = {item: version.decode_item(data) for item, data in held.items.items()}
-        self._changed: dict[int, None] = {}
+        self.users = {user: version.decode_user(data) for user, data in held.users.items()}
+        self.items = {item: version.decode_item(data) for item, data in held.items.items()}
 
-    def fold_user(self, event: Event, row: LandingRow) -> bool:
-        return self.version.fold_user(self._users[str(event.user_id)], event, row.enqueued_at, row.sequence)
-
-    def fold_item(self, item: int, event: Event, row: LandingRow) -> None:
-        self.version.fold_item(self._items[item], event, row.enqueued_at)
-        self._changed[item] = None
-
-    def write(self, mark: Mark | None, touched: set[int]) -> VersionWrite:
-        version = self.version
-        users = {
-            user: UserWrite(version.encode_user(shard), version.user_expires(shard))
-            for user, shard in self._users.items()
-        }
-        items = {item: version.encode_item(self._items[item]) for item in self._changed}
-        return VersionWrite(mark, users, items, sorted(touched | items.keys()))
+    def write(self, mark: Mark | None, counted: Iterable[int], products: set[int]) -> VersionWrite:
+        encode_user, encode_item, expires = (
+            self.version.encode_user,
+            self.version.encode_item,
+            self.version.user_expires,
+        )
+        users = {user: UserWrite(encode_user(shard), expires(shard)) for user, shard in self.users.items()}
+        items = {item: encode_item(self.items[item]) for item in counted}
+        return VersionWrite(mark, users, items, sorted(products | items.keys()))
 
 
-def _fold_entry(
-    entry: Entry, shards: Sequence[_Shards], catalogue: dict[int, CatalogEntry | None], touched: set[int]
-) -> LandingRow:
-    event, row = entry.event, entry.row
-    if event is None:
-        return row
-    if event.event_type is EventType.ITEM_UPDATED:
-        _update_product(event, row, catalogue, touched)
-        return row
-    # A duplicate moves its user's shard on too (sequence, ring), so it is offered to the fold whoever judged it.
-    verdicts = [one.fold_user(event, row) for one in shards]
-    accepted = row.verdict is Verdict.ACCEPTED if entry.standing else verdicts[0]
-    if accepted and event.event_type in BEHAVIOUR:
-        item = id_hash(str(event.item_id))
-        for one in shards:
-            one.fold_item(item, event, row)
-    return row if entry.standing or accepted else replace(row, verdict=Verdict.DUPLICATE)
+def _fold_entries(
+    entries: Sequence[Entry], shards: Sequence[_Shards], catalogue: dict[int, CatalogEntry | None]
+) -> tuple[list[LandingRow], dict[int, None], set[int]]:
+    """The rows with their verdicts, the items counted, the products changed."""
+    rows: list[LandingRow] = []
+    counted: dict[int, None] = {}
+    products: set[int] = set()
+    for entry in entries:
+        row, event = entry.row, entry.event
+        if event is not None and event.event_type is EventType.ITEM_UPDATED:
+            _update_product(event, row, catalogue, products)
+        elif event is not None:
+            # A duplicate moves its user's shard on too (sequence, ring), so it is offered whoever judged it.
+            user = str(event.user_id)
+            verdicts = [one.version.fold_user(one.users[user], event, row.enqueued_at, row.sequence) for one in shards]
+            accepted = row.verdict is Verdict.ACCEPTED if entry.standing else verdicts[0]
+            if accepted and event.event_type in BEHAVIOUR:
+                item = id_hash(str(event.item_id))
+                counted[item] = None
+                for one in shards:
+                    one.version.fold_item(one.items[item], event, row.enqueued_at)
+            if not accepted and not entry.standing:
+                row = replace(row, verdict=Verdict.DUPLICATE)
+        rows.append(row)
+    return rows, counted, products
 
 
 def _update_product(

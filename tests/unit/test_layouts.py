@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ def test_a_description_survives_json_and_makes_the_same_layout(layout: Layout) -
     assert repr(made) == repr(layout)
     assert made.slot == layout.slot
     assert made.describe() == described
+    assert repr(pickle.loads(pickle.dumps(layout))) == repr(layout)
     assert repr(Layout.from_description(described[::-1])) == repr(layout), "the order of a description means nothing"
 
 
