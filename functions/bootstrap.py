@@ -38,8 +38,8 @@ from shared.adapters.redis_shards import RedisShardReader
 from shared.adapters.redis_state import RedisStateStore
 from shared.adapters.redis_versions import StateVersions
 from shared.errors import BrokerUnavailable, StateUnavailable
-from shared.events import EventSource
 from shared.features.definitions import STATE_VERSION
+from shared.ingest.partitioning import live_source
 from shared.ingest.processor import EventProcessor
 from shared.ingest.state_versions import CURRENT_VERSION
 from shared.settings import Settings
@@ -84,6 +84,7 @@ class Services:
 
     def start(self) -> None:
         """Load what is published, as far as it can be had now, and keep up with it from then on."""
+        self.broker.warm_up()
         for each in self.background:
             each.take_step()
             each.start()
@@ -110,7 +111,7 @@ def compose(
     )
     fold_client = connect(settings.redis_url, timeout_ms=FOLD_TIMEOUT_MS)
     broker = open_broker(settings)
-    live = EventSource(settings.event_source, (settings.partition_count,))
+    live = live_source(settings)
     state_circuit, log_circuit = (
         Circuit(fault, name, time.monotonic, on_open=metrics.faults.labels(name).inc)
         for fault, name in ((StateUnavailable, "redis"), (BrokerUnavailable, "broker_log"))
@@ -141,7 +142,7 @@ def compose(
         on_broken=recording(states, metrics),
     )
     versions = VersionKeeper(RedisReleaseStore(fold_client), states, blobs, processor.keep)
-    ingest = EventIngest(settings.event_source, settings.partition_count, processor, metrics, versions.ensure)
+    ingest = EventIngest(settings.event_source, processor, metrics, versions.ensure)
     return Services(
         settings=settings,
         metrics=metrics,

@@ -148,6 +148,11 @@ class KafkaBroker:
         """host:port that wants SASL PLAIN or OAUTHBEARER."""
         return f"{HOST}:{self.sasl_port}"
 
+    @property
+    def running(self) -> bool:
+        """Its process lives."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it over what its folder holds and wait until it answers.
 

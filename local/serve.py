@@ -12,13 +12,13 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import uvicorn
-from redis import Redis
 
-from local.embedded import EmbeddedServers
+from local.embedded import STATE_OPTIONS, EmbeddedServer, EmbeddedServers
 from local.event_pump import EventPump
 from local.instance_lock import InstanceLock
 from local.trigger_host import TIMER, TimerThread, Triggered, event_function, event_hub_batch, triggered_functions
@@ -26,6 +26,7 @@ from shared.adapters.redis_connection import connect
 from shared.adapters.redis_log import RedisCheckpoints, RedisEventLog
 from shared.cli import command
 from shared.errors import ConfigurationError, InfrastructureFault
+from shared.ports import LogRecord
 from shared.settings import Settings
 
 DEFAULT_DATA: Final = Path(".recommndr/data")
@@ -61,20 +62,39 @@ def local_environment(data: Path, servers: EmbeddedServers) -> dict[str, str]:
     }
 
 
+class Pump(Protocol):
+    """Hands the broker log's records to the event function, between `start` and `stop`."""
+
+    def start(self) -> None:
+        """Begin in a thread of its own."""
+        ...
+
+    def stop(self) -> None:
+        """End after the call under way."""
+        ...
+
+
+Handler = Callable[[Sequence[LogRecord]], None]
+"""Takes a batch of one partition."""
+
+
+def embedded_pump(settings: Settings, stack: ExitStack, handler: Handler) -> Pump:
+    """The pump over the embedded log."""
+    # XREAD blocks for the pump's idle time, so its client waits longer than a request does.
+    timeout_ms = max(PUMP_TIMEOUT_MS, settings.event_log_timeout_ms)
+    client = stack.enter_context(closing(connect(settings.event_log_url, timeout_ms=timeout_ms)))
+    broker = RedisEventLog(client, settings.event_source, settings.partition_count)
+    checkpoints = RedisCheckpoints(client, settings.event_source)
+    return EventPump(broker, checkpoints, range(settings.partition_count), handler, wait=broker.wait)
+
+
 class Triggers:
     """The event pump and the timers, each in a thread of its own, between `start` and `stop`."""
 
-    def __init__(self, functions: Sequence[Triggered], settings: Settings, log_client: Redis) -> None:
+    def __init__(self, functions: Sequence[Triggered], make_pump: Callable[[Handler], Pump]) -> None:
         function = event_function(functions)
-        broker = RedisEventLog(log_client, settings.event_source, settings.partition_count)
         self._timers = [TimerThread(function) for function in functions if function.trigger == TIMER]
-        self._pump = EventPump(
-            broker,
-            RedisCheckpoints(log_client, settings.event_source),
-            range(settings.partition_count),
-            lambda records: function.call(event_hub_batch(records)),
-            wait=broker.wait,
-        )
+        self._pump = make_pump(lambda records: function.call(event_hub_batch(records)))
 
     def start(self) -> None:
         """Begin; what fell due while nobody was there comes first."""
@@ -149,6 +169,7 @@ def describe(address: str, data: Path, settings: Settings) -> str:
         "shop": str(data),
         "state": settings.redis_url.rpartition("@")[2],
         "broker log": settings.event_log_url.rpartition("@")[2],
+        "event source": settings.event_source,
     }
     return "\n".join(f"  {name:14}{value}" for name, value in lines.items())
 
@@ -158,21 +179,51 @@ def load_function_app() -> Any:  # noqa: ANN401 - the module as Azure loads it
     return importlib.import_module("function_app")
 
 
-def serve(data: Path, host: str, port: int, environ: Mapping[str, str]) -> None:
-    """Serve a shop's folder until SIGINT or SIGTERM. Raises ConfigurationError before anything has started."""
+def start_embedded(data: Path, environ: Mapping[str, str], stack: ExitStack) -> Callable[[Handler], Pump]:
+    """Start state and broker log, set the environment for them, and return what makes the pump."""
+    servers = stack.enter_context(EmbeddedServers(data, environ.get("REDIS_URL") or None))
+    os.environ.update(local_environment(data, servers))
+    return partial(embedded_pump, Settings.from_environment(os.environ), stack)
+
+
+def start_over_kafka(
+    data: Path, broker: str, environ: Mapping[str, str], stack: ExitStack
+) -> Callable[[Handler], Pump]:
+    """See that the topic is there, start the state, set the environment, and return what makes the pump.
+
+    Raises ConfigurationError, or BrokerUnavailable when the topic cannot be used; the message names the command.
+    """
+    from local.kafka_pump import KafkaPump  # noqa: PLC0415 - Kafka's client is imported when it is asked for
+    from local.kafka_serving import kafka_environment, make_topic_ready  # noqa: PLC0415 - as above
+    from shared.adapters.kafka_connection import connection_of  # noqa: PLC0415 - as above
+
+    os.environ.update(kafka_environment(broker, environ) | {"BLOB_URL": str(data)})
+    settings = Settings.from_environment(os.environ)
+    connection = connection_of(settings)
+    if make_topic_ready(connection, settings.partition_count):
+        print(f"made the topic {connection.address.topic} of {settings.partition_count} partitions", flush=True)
+    if not environ.get("REDIS_URL"):
+        os.environ["REDIS_URL"] = stack.enter_context(EmbeddedServer(data / "state", STATE_OPTIONS)).url
+    return partial(KafkaPump, connection, settings.event_source)
+
+
+def serve(data: Path, host: str, port: int, environ: Mapping[str, str], broker: str | None = None) -> None:
+    """Serve a shop's folder until SIGINT or SIGTERM, over the embedded log or the Kafka topic that `broker` names.
+
+    Raises RecommndrError before anything has started.
+    """
     with ExitStack() as stack:
         lock = stack.enter_context(InstanceLock(data))
         listener = stack.enter_context(closing(listening_socket(host, port)))
-        servers = stack.enter_context(EmbeddedServers(data, environ.get("REDIS_URL") or None))
-        os.environ.update(local_environment(data, servers))
+        if broker is None:
+            make_pump = start_embedded(data, environ, stack)
+        else:
+            make_pump = start_over_kafka(data, broker, environ, stack)
         settings = Settings.from_environment(os.environ)
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         logging.getLogger("azure").setLevel(logging.WARNING)
         application = load_function_app()
-        # XREAD blocks for the pump's idle time, so its client waits longer than a request does.
-        timeout_ms = max(PUMP_TIMEOUT_MS, settings.event_log_timeout_ms)
-        log_client = stack.enter_context(closing(connect(settings.event_log_url, timeout_ms=timeout_ms)))
-        triggers = Triggers(triggered_functions(application.app), settings, log_client)
+        triggers = Triggers(triggered_functions(application.app), make_pump)
         address = f"http://{'localhost' if host == DEFAULT_HOST else host}:{listener.getsockname()[1]}"
 
         def begin() -> None:
@@ -193,6 +244,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--data", type=Path, default=DEFAULT_DATA, metavar="DIR", help="the shop's folder (%(default)s)"
     )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one (%(default)s)")
+    parser.add_argument(
+        "--broker", metavar="URL", help="kafka://host:port[/topic] instead of the embedded log (topic: events)"
+    )
     parser.add_argument("--host", default=DEFAULT_HOST, help="address to listen on (%(default)s)")
     return parser.parse_args(argv)
 
@@ -201,7 +255,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     arguments = _arguments(argv)
-    serve(arguments.data, arguments.host, arguments.port, os.environ)
+    serve(arguments.data, arguments.host, arguments.port, os.environ, arguments.broker)
     return 0
 
 

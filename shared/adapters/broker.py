@@ -20,13 +20,14 @@ class Broker:
     """Both sides of a broker log. Nothing connects before it is used.
 
     `prompt` is a reader that gives up as soon as `producer` does (EVENT_LOG_TIMEOUT_MS); `reader` has the fold's
-    patience.
+    patience. `warm_up` begins to connect the producer ahead of the first event, and neither waits nor raises.
     """
 
     producer: EventLog
     reader: RetainedLog
     prompt: RetainedLog
     close: Callable[[], None]
+    warm_up: Callable[[], None] = lambda: None
 
 
 def open_broker(settings: Settings) -> Broker:
@@ -59,16 +60,11 @@ def _embedded(settings: Settings) -> Broker:
 
 
 def _kafka(settings: Settings) -> Broker:
-    from shared.adapters.kafka_connection import open_connection  # noqa: PLC0415 - as above
+    from shared.adapters.kafka_connection import connection_of  # noqa: PLC0415 - as above
     from shared.adapters.kafka_log import KafkaLog  # noqa: PLC0415 - as above
     from shared.adapters.kafka_producer import KafkaEventLog  # noqa: PLC0415 - as above
 
-    connection = open_connection(
-        settings.event_log_url,
-        sasl=settings.event_log_sasl,
-        user=settings.event_log_user,
-        password=settings.event_log_password,
-    )
+    connection = connection_of(settings)
     prompt_ms, count = settings.event_log_timeout_ms, settings.partition_count
     producer = KafkaEventLog(connection, count, timeout_ms=prompt_ms)
     prompt, reader = (
@@ -81,7 +77,7 @@ def _kafka(settings: Settings) -> Broker:
         prompt.close()
         reader.close()
 
-    return Broker(producer, reader, prompt, close)
+    return Broker(producer, reader, prompt, close, producer.connect_ahead)
 
 
 def _event_hubs(settings: Settings) -> Broker:

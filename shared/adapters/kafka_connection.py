@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]  # no __all__
 
 from shared.errors import BrokerUnavailable, ConfigurationError
+from shared.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class KafkaConnection:
             "connections.max.idle.ms": 180_000,  # Event Hubs closes what was silent for 4 minutes
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1000,
-            "log_level": 4,
+            "log_level": 2,  # lost connections reach error_cb and the caller: a line at every attempt helps nobody
             "logger": log,
         }
         if self.mechanism:
@@ -127,6 +128,16 @@ def open_connection(
     if sasl == "oauthbearer" and token is None:
         token = _fixed_token(password) if password else _identity_token(address)
     return KafkaConnection(address, _MECHANISMS[sasl], user, password, token)
+
+
+def connection_of(settings: Settings) -> KafkaConnection:
+    """The connection to the topic that EVENT_LOG_URL names. Raises as `open_connection`."""
+    return open_connection(
+        settings.event_log_url,
+        sasl=settings.event_log_sasl,
+        user=settings.event_log_user,
+        password=settings.event_log_password,
+    )
 
 
 def _fixed_token(text: str) -> Callable[[], Token]:
@@ -165,10 +176,15 @@ def check_topic(connection: KafkaConnection, partition_count: int, *, timeout_s:
             keeps the producer's clock, and then the message names the command.
     """
     address = connection.address
-    admin = AdminClient(connection.options())
-    # Asked for by name, a topic may be made by the broker on the spot, with its defaults.
-    topics = _answer(address, lambda: admin.list_topics(timeout=timeout_s).topics)
-    found = topics.get(address.topic)
+    heard: list[str] = []
+    admin = AdminClient(connection.options(error_cb=lambda error: heard.append(error.str())))
+    try:
+        # Asked for by name, a topic may be made by the broker on the spot, with its defaults.
+        found = admin.list_topics(timeout=timeout_s).topics.get(address.topic)
+    except KafkaException as error:
+        admin.poll(0)  # lets `heard` hear
+        why = "; ".join([error.args[0].str(), *heard[:1]])
+        raise BrokerUnavailable(f"Kafka at {address.brokers} does not answer: {why}") from error
     if found is None:
         raise TopicMissing(
             f"the topic {address.topic} is not at {address.brokers}: {address.create_command(partition_count)}"
@@ -205,17 +221,11 @@ def create_topic(connection: KafkaConnection, partition_count: int, *, timeout_s
     """
     address = connection.address
     topic = NewTopic(address.topic, num_partitions=partition_count, config={TIMESTAMPS: LOG_APPEND_TIME})
+    admin = AdminClient(connection.options())  # named, so that it lives until the answer
     try:
-        AdminClient(connection.options()).create_topics([topic], request_timeout=timeout_s)[address.topic].result()
+        admin.create_topics([topic], request_timeout=timeout_s)[address.topic].result()
     except KafkaException as error:
         raise BrokerUnavailable(
             f"{address.brokers} does not make the topic {address.topic} ({error.args[0].str()}): "
             f"{address.create_command(partition_count)}"
         ) from error
-
-
-def _answer[T](address: KafkaAddress, ask: Callable[[], T]) -> T:
-    try:
-        return ask()
-    except KafkaException as error:
-        raise BrokerUnavailable(f"Kafka at {address.brokers} does not answer: {error.args[0].str()}") from error

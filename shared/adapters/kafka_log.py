@@ -66,7 +66,7 @@ class KafkaLog:
         first = after_sequence + 1
         with self._connected() as consumer:
             _, end = self._watermarks(consumer, partition)
-            if first >= end or limit < 1:
+            if first >= end:
                 return []
             consumer.assign([TopicPartition(self._connection.address.topic, partition, first)])
             try:

@@ -17,7 +17,7 @@ from shared.ports import Appended
 log = logging.getLogger(__name__)
 
 LINGER_MS: Final = 1
-POLL_S: Final = 0.5
+POLL_S: Final = 0.1
 """Delivery reports wake the poll at once; so often it looks whether it should end."""
 CLOSE_TIMEOUT_S: Final = 5.0
 
@@ -58,12 +58,22 @@ class KafkaEventLog:
             raise BrokerUnavailable(f"Kafka acknowledged nothing: {pending.reason or 'no answer in time'}")
         return appended
 
+    def connect_ahead(self) -> None:
+        """Connect in a thread of its own: a new producer's first acknowledgement takes a second on a new broker."""
+        threading.Thread(target=self._connect, name="kafka-connect", daemon=True).start()
+
     def close(self) -> None:
         """Deliver what is under way and end."""
         with self._opening:
             session, self._session = self._session, None
         if session is not None:
             session.close(CLOSE_TIMEOUT_S)
+
+    def _connect(self) -> None:
+        try:
+            self._opened()
+        except BrokerUnavailable as error:
+            log.warning("%s; the first event tries again", error)
 
     def _opened(self) -> _Session:
         session = self._session

@@ -1,0 +1,46 @@
+"""A real Kafka broker that takes only some of a request's events, and one that a lake is replayed to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from local.replay import main
+from shared.adapters.folder_blob import FolderBlobStore
+from shared.adapters.kafka_connection import KafkaConnection
+from shared.adapters.kafka_log import KafkaLog
+from shared.adapters.kafka_producer import KafkaEventLog
+from shared.events import decode_event, partition_of
+from tests.unit.lake_builders import history
+
+pytestmark = pytest.mark.xdist_group("kafka")
+PARTITIONS = 2
+MakeTopic = Callable[..., KafkaConnection]
+
+
+def test_an_event_that_the_topic_does_not_take_fails_alone(make_topic: MakeTopic) -> None:
+    connection = make_topic(max_message_bytes="3000", message_timestamp_type="LogAppendTime")
+    events = [(f"user-{number}", b"%02d" % number * (4000 if number == 7 else 20)) for number in range(30)]
+    with closing(KafkaEventLog(connection, PARTITIONS, timeout_ms=10_000)) as producer:
+        appended = producer.append(events)
+        assert [index for index, answer in enumerate(appended) if answer is None] == [7]
+        again = producer.append(events[:7])
+    assert all(again), "an idempotent producer goes on after a refusal"
+    with closing(KafkaLog(connection, "live-1", PARTITIONS, timeout_ms=10_000)) as reader:
+        kept = [record.body for number in range(PARTITIONS) for record in reader.read(number, -1, 1000)]
+    assert sorted(kept) == sorted(body for _, body in [*events[:7], *events[8:], *events[:7]])
+
+
+def test_a_lake_is_replayed_to_a_topic_in_order(make_topic: MakeTopic, tmp_path: Path) -> None:
+    events = history(FolderBlobStore(tmp_path), count=600)
+    connection = make_topic(message_timestamp_type="LogAppendTime")
+    url = f"kafka://{connection.address.servers}/{connection.address.topic}"
+    told = ["--lake", str(tmp_path), "--to", url, "--partitions", str(PARTITIONS), "--progress", str(tmp_path / "p")]
+    assert main([*told, "--speed", "max"]) == 0
+    with closing(KafkaLog(connection, "live-1", PARTITIONS, timeout_ms=10_000)) as reader:
+        for number in range(PARTITIONS):
+            found = [decode_event(record.body) for record in reader.read(number, -1, 1000)]
+            assert found == [one for one in events if partition_of(one.partition_key, PARTITIONS) == number]
