@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,8 @@ from shared.errors import ReleaseUnavailable, SchemaMismatch
 from shared.events import EventSource, ItemId, id_hash
 from shared.features.definitions import STATE_VERSION
 from shared.features.vector import SCHEMA
+from shared.ingest.lake import read_manifest
+from shared.ingest.partitioning import with_live
 from shared.ports import BlobStore
 from shared.ranking.scorer import OnnxScorer
 from shared.recommend import Model, default_sources
@@ -63,7 +65,7 @@ class ReleaseLoader:
             raise SchemaMismatch(f"release {release_id} has a ranker of {scorer.feature_count} columns")
         scorer.warm_up()
         item_ids = tuple(entry.item_id for entry in bundle.entries)
-        items = self._follower.items_of(with_live(manifest.sources, self._live))
+        items = self._follower.items_of(self._sources(manifest))
         items.adopt(release_id, item_ids)
         return LoadedRelease(
             manifest=manifest,
@@ -74,19 +76,15 @@ class ReleaseLoader:
             items=items,
         )
 
-
-def with_live(sources: Sequence[EventSource], live: EventSource) -> tuple[EventSource, ...]:
-    """The sources, the live one among them with every partition count it has had."""
-    joined: list[EventSource] = []
-    for source in sources:
-        if source.name == live.name:
-            counts = (*(one for one in source.partition_counts if one not in live.partition_counts),)
-            joined.append(EventSource(live.name, (*counts, *live.partition_counts), live.ours))
-        else:
-            joined.append(source)
-    if all(source.name != live.name for source in sources):
-        joined.append(live)
-    return tuple(joined)
+    def _sources(self, manifest: ReleaseManifest) -> tuple[EventSource, ...]:
+        """What the release reads; the lake knows of changes of the partition count since the release was built."""
+        sources = with_live(manifest.sources, self._live)
+        lake = read_manifest(self._blobs)
+        held = None if lake is None else lake.source(self._live.name)
+        if held is None:
+            return sources
+        known = with_live([held.event_source()], self._live)
+        return tuple(with_live([one], known[0])[0] if one.name == self._live.name else one for one in sources)
 
 
 def _model(bundle: Bundle, scorer: OnnxScorer) -> Model:

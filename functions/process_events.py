@@ -21,14 +21,12 @@ class EventIngest:
     def __init__(
         self,
         source: str,
-        partition_count: int,
         processor: EventProcessor,
         metrics: Metrics,
         ensure_versions: Callable[[], None],
     ) -> None:
         """`ensure_versions` raises InfrastructureFault while it is not known which state versions to fold."""
         self._source = source
-        self._partitions = tuple(range(partition_count))
         self._processor = processor
         self._metrics = metrics
         self._ensure_versions = ensure_versions
@@ -43,10 +41,10 @@ class EventIngest:
         self._processor.process(records)
         self._metrics.folded.inc(len(records))
 
-    def catch_up(self) -> None:
-        """Compare every partition's marks with the broker's last sequence, so that a quiet one heals too."""
+    def catch_up(self, partitions: Sequence[int]) -> None:
+        """Compare these partitions' marks with the broker's last sequence, so that a quiet one heals too."""
         self._ensure_versions()
-        self._processor.catch_up(self._partitions)
+        self._processor.catch_up(partitions)
 
 
 def records_of(events: Sequence[func.EventHubEvent], source: str) -> list[LogRecord]:

@@ -17,6 +17,7 @@ from shared.cli import command
 from shared.errors import ConfigurationError
 from shared.events import EventSource
 from shared.ingest.marks import REBUILD
+from shared.ingest.partitioning import live_source
 from shared.ingest.state_versions import CURRENT_VERSION, NeededVersions, needed_versions
 from shared.releases.manifest import read_manifest
 from shared.settings import Settings
@@ -105,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     settings = Settings.from_environment(os.environ)
     blobs = open_blobs(arguments.data or settings.blob_url)
-    source = EventSource(settings.event_source, (settings.partition_count,))
+    source = live_source(settings)
     with connect(arguments.redis or settings.redis_url, timeout_ms=_REDIS_TIMEOUT_MS) as client:
         states = StateVersions(client)
         needed = needed_versions(RedisReleaseStore(client), lambda release_id: read_manifest(blobs, release_id))

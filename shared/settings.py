@@ -70,6 +70,12 @@ def _secret(value: str) -> str:
     return value
 
 
+def _producers(value: str) -> str:
+    if value.lower() not in {"ours", "foreign"}:
+        raise ValueError("must be ours or foreign")
+    return value.lower()
+
+
 def _log_level(value: str) -> str:
     if value.upper() not in _LOG_LEVELS:
         raise ValueError(f"must be one of {', '.join(_LOG_LEVELS)}")
@@ -144,6 +150,12 @@ class Settings:
     )
     event_source: str = _setting("EVENT_SOURCE", "live-1", "Name of the live stream in its present epoch", _source)
     partition_count: int = _setting("PARTITION_COUNT", "4", "Partitions of the live stream", _whole(1, 1024))
+    event_producers: str = _setting(
+        "EVENT_PRODUCERS",
+        "ours",
+        "Who chooses a shopper's partition: ours (all by our hash) or foreign (by any key or none: all are read)",
+        _producers,
+    )
     event_hub_name: str = _setting("EVENT_HUB_NAME", "events", "Event hub that triggers process_events")
     user_key_secret: str = _setting(
         "USER_KEY_SECRET", SECRET_DEFAULT, "Keys the hash that stands for a user in Redis; never change it", _secret

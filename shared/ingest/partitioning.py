@@ -1,4 +1,4 @@
-"""The partition of many keys at once: `shared.events.partition_of`, vectorised."""
+"""Which partitions there are: the live source by its settings and its past, and the partitions of many keys at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from shared.events import EventSource
+from shared.settings import Settings
+
 _MULTIPLIER = np.uint32(0x5BD1E995)
+
+
+def live_source(settings: Settings) -> EventSource:
+    """The stream as the settings name it: with the partition count it has now, and none of those it had before."""
+    return EventSource(settings.event_source, (settings.partition_count,), settings.event_producers == "ours")
+
+
+def with_live(sources: Sequence[EventSource], live: EventSource) -> tuple[EventSource, ...]:
+    """The sources, the live one among them with every partition count it has had."""
+    joined: list[EventSource] = []
+    for source in sources:
+        if source.name == live.name:
+            counts = (*(one for one in source.partition_counts if one not in live.partition_counts),)
+            joined.append(EventSource(live.name, (*counts, *live.partition_counts), live.ours))
+        else:
+            joined.append(source)
+    if all(source.name != live.name for source in sources):
+        joined.append(live)
+    return tuple(joined)
 
 
 def partitions_of_keys(keys: Sequence[str], partition_count: int) -> npt.NDArray[np.int32]:

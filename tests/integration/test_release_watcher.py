@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from functions.bootstrap import Services, compose
-from functions.loaded_release import with_live
 from local.embedded import EmbeddedServers
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_state import RedisStateStore
@@ -19,6 +18,7 @@ from shared.features.definitions import STATE_VERSION
 from shared.features.fold import ItemCounters, fold_item, fold_user
 from shared.features.shard import UserShard
 from shared.ingest.lake import LakeManifest, ShopSettings, SourceEntry, write_manifest
+from shared.ingest.partitioning import with_live
 from shared.ports import Allocation, Mark, UserWrite
 from tests.integration.api_shop import (
     RELEASE,
