@@ -79,7 +79,7 @@ def momentum(day: Decayed, week: Decayed) -> Callable[[ItemBlock], Floats]:
 
 def log_price(items: ItemBlock) -> Floats:
     """Natural logarithm of the price in cents; NaN where no price is known."""
-    return np.where(items.price_cents > 0, np.log(np.maximum(items.price_cents, 1.0)), np.nan)
+    return items.log_price
 
 
 def log_price_against_mean(total: Decayed, weight: Decayed) -> Callable[[ItemBlock], Floats]:
@@ -89,7 +89,7 @@ def log_price_against_mean(total: Decayed, weight: Decayed) -> Callable[[ItemBlo
         held = items.value(weight)
         known = held > _NEXT_TO_NOTHING
         mean = np.divide(items.value(total), held, out=np.full_like(held, np.nan), where=known)
-        return log_price(items) - mean
+        return items.log_price - mean
 
     return difference
 
@@ -142,17 +142,12 @@ def last_brand_match(pair: PairView) -> ArrayLike:
 def price_distance(total: Decayed, weight: Decayed) -> Callable[[PairView], Floats]:
     """Log price of each item less the user's mean; NaN where either is not known."""
     mean_of = weighted_mean(total, weight)
-    return lambda pair: log_price(pair.items) - mean_of(pair.user)
+    return lambda pair: pair.items.log_price - mean_of(pair.user)
 
 
-def reciprocal_rank(source: int) -> Callable[[RetrievalBlock], Floats]:
+def reciprocal_rank(source: int) -> Callable[[RetrievalBlock], ArrayLike]:
     """1 / rank in the list of one source (its column); 0 where it does not carry the item."""
-
-    def value(block: RetrievalBlock) -> Floats:
-        ranks = block.ranks[:, source].astype(np.float64)
-        return np.divide(1.0, ranks, out=np.zeros_like(ranks), where=ranks > 0)
-
-    return value
+    return lambda block: block.reciprocal_ranks[source]
 
 
 def retrieval_score(source: int) -> Callable[[RetrievalBlock], ArrayLike]:

@@ -131,7 +131,7 @@ class UserView:
         return float(taste[chosen].sum()) / total if total > 0 else float("nan")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ItemBlock:
     """n items at an instant: float64[n, D] decayed values, int64[n, C] counts and catalogue columns of length n.
 
@@ -155,6 +155,11 @@ class ItemBlock:
         if isinstance(aggregation, Decayed):
             return np.asarray(self.decayed[:, slot])
         return np.asarray(self.counts[:, slot], dtype=np.float64)
+
+    @cached_property
+    def log_price(self) -> Floats:
+        """float64[n]: natural logarithm of the price in cents; NaN where no price is known."""
+        return np.where(self.price_cents > 0, np.log(np.maximum(self.price_cents, 1.0)), np.nan)
 
 
 @dataclass(frozen=True)
@@ -228,7 +233,7 @@ class PairView:
         return found, places[found]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RetrievalBlock:
     """What retrieval said of n candidates: int16[n, S] ranks from 1 (0: not carried) and float32[n, S] scores.
 
@@ -249,6 +254,12 @@ class RetrievalBlock:
             np.zeros((count, sources), np.float32),
             np.zeros((count, 2), np.float32),
         )
+
+    @cached_property
+    def reciprocal_ranks(self) -> Floats:
+        """float64[S, n]: 1 / rank; 0 where a source does not carry the item."""
+        ranks = self.ranks.T.astype(np.float64)
+        return np.divide(1.0, ranks, out=np.zeros_like(ranks), where=ranks > 0)
 
 
 class RequestView:
