@@ -10,11 +10,15 @@ SAY = @printf '\n== %s\n'
 
 # pytest-xdist workers; 0 runs in one process, as a debugger wants it.
 WORKERS ?= 2
+# What `make chaos` runs: one run a seed.
+SEEDS ?= 1 2 3 4 5
+EVENTS ?= 200000
+KILLS ?= 200
 MLFLOW_STORE ?= sqlite:///.recommndr/data/mlflow.db
 DEMO_ARGS := $(if $(filter 1,$(ONCE)),--once) $(if $(DATA),--data-file "$(DATA)") $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve nightly test lint check format bench bench-check mlflow feast lock clean
+.PHONY: help setup demo serve nightly test chaos lint check format bench bench-check mlflow feast lock clean
 
 help: ## Show this list
 	@echo "Recommndr: recommendations that react to the last click. Two commands to know: make demo, make test."
@@ -44,6 +48,12 @@ nightly: setup ## Run the nightly job on DATA (default .recommndr/data; see dvc.
 test: setup ## Run the tests; at least 80% of lines must be covered
 	$(SAY) "test: the test suite on $(WORKERS) processes, with line coverage"
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term $(ARGS)
+
+chaos: setup ## Kill the processor KILLS times amid EVENTS events, for each of SEEDS; compare with one clean pass
+	$(SAY) "chaos: $(EVENTS) events, $(KILLS) kills; seeds $(SEEDS)"
+	@for seed in $(SEEDS); do \
+		$(PY) -m tests.chaos.once --events $(EVENTS) --kills $(KILLS) --seed $$seed $(ARGS) || exit 1; \
+	done
 
 lint: setup ## Check style, types and import layers
 	$(SAY) "lint: ruff, mypy --strict, import-linter"

@@ -24,7 +24,7 @@ from tests.chaos.deaths import Deaths
 from tests.chaos.faults import Fault, Planned, StateFolder, plan
 from tests.chaos.points import Point
 from tests.chaos.publisher import Publisher
-from tests.chaos.rebuild import backfill, compact_night
+from tests.chaos.rebuild import backfill, compact_night, warm_up
 from tests.chaos.scale import SECRET, SOURCE, Trial, say
 from tests.chaos.worker import Life, Worker
 
@@ -125,7 +125,7 @@ class Conductor:
     def _raise_workers(self) -> None:
         events_left = max(0, self._scale.events - self._progress.folded)
         eighth = self._progress.folded * 8 // self._scale.events
-        pair = eighth % 2 == 0
+        pair = eighth % 2 == 0 or self._scale.tiny
         working = {child.name for child in self.crew.children}
         self._doom_idlers()
         for name in ("first worker", "second worker")[: 2 if pair else 1]:
@@ -217,6 +217,7 @@ class Conductor:
         self.deaths.kept_back -= due.kills
         self.faults[due.fault] += 1
         self._happen(due, folded, behind)
+        self._progress = Progress([None] * self._scale.partitions, self._progress.checkpoints)  # until the next look
 
     def _happen(self, due: Planned, folded: int, behind: int) -> None:
         folder = self.state_folder
@@ -227,6 +228,7 @@ class Conductor:
         elif due.fault is Fault.RESTORE:
             self._restore(due, behind)
         elif due.fault is Fault.LOSS:
+            warm_up()
             folder.lose()
             self._rebuilding = min(due.kills, max(0, self.deaths.left)) + 1
             self._start_backfill()

@@ -63,6 +63,8 @@ class Deaths:
         """The next worker's life; `pair` says that another one works beside it."""
         self.lives += 1
         stalls = tuple(self._draw.sample(range(1, 8), 2)) if pair else ()
+        if pair and self.scale.tiny:
+            stalls = tuple(range(2, 100, 2))
         point, calls = self._next_death(events_left)
         return Life(self.lives, point, calls, stalls)
 

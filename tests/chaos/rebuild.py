@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 from batch.compact_lake import compact
-from feature_jobs import backfill_state as stage
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_state import RedisStateStore
 from shared.events import EventSource
 from tests.chaos.dying_ports import DyingBlobs
 from tests.chaos.points import Doom, Fuse, Point
 from tests.chaos.scale import SECRET, SOURCE, Place, Scale
+
+_BACKFILL: Final = "feature_jobs.backfill_state"
+
+
+def warm_up() -> None:
+    """Import what the children need, once and not before the first of them: a run without losses saves two seconds."""
+    import_module(_BACKFILL)
 
 
 def backfill(place: Place, point: Point | None, calls: int, witness: int) -> None:
@@ -40,7 +47,7 @@ def backfill(place: Place, point: Point | None, calls: int, witness: int) -> Non
         (FolderBlobStore, "read", dying_read),
     ):
         setattr(owner, name, body)
-    stage.backfill_state(place.lake, place.state_url, SECRET)
+    import_module(_BACKFILL).backfill_state(place.lake, place.state_url, SECRET)
 
 
 def compact_night(scale: Scale, place: Place, calls: int, witness: int) -> None:

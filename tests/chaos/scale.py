@@ -15,6 +15,7 @@ CHUNK = 100
 """Records of a commit at most; what the distance between two kills is counted in."""
 
 SMALL_EVENTS = 20_000
+TINY_EVENTS = 2000
 REFILLED_BATCHES = 10
 """A copy of the state that is brought back is at least so many batches old."""
 
@@ -29,6 +30,11 @@ class Scale:
     @property
     def small(self) -> bool:
         return self.events < SMALL_EVENTS
+
+    @property
+    def tiny(self) -> bool:
+        """Just enough to find a broken processor out."""
+        return self.events < TINY_EVENTS
 
     @property
     def partitions(self) -> int:
@@ -62,12 +68,12 @@ class Scale:
     @property
     def losses(self) -> int:
         """How often the state is lost whole and rebuilt."""
-        return 1 if self.small else 3
+        return 0 if self.tiny else 1 if self.small else 3
 
     @property
     def compactions(self) -> int:
         """How often the night takes the sealed files into Parquet."""
-        return 1 if self.small else 3
+        return 0 if self.tiny else 1 if self.small else 3
 
     @property
     def users(self) -> int:
