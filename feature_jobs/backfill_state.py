@@ -12,6 +12,7 @@ import secrets
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -24,14 +25,17 @@ from feature_jobs.load_shards import LoadTask
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_backfill import HistorySources
 from shared.adapters.redis_connection import connect
+from shared.adapters.redis_releases import RedisReleaseStore
 from shared.adapters.redis_state import RedisStateStore
+from shared.adapters.redis_versions import StateVersions
 from shared.adapters.spark_process import DEFAULT_MASTER
 from shared.cli import command
 from shared.errors import ConfigurationError
 from shared.ingest.fold_chunk import AnyVersion
 from shared.ingest.lake import LakeManifest, read_manifest
 from shared.ingest.lake_sealed import sealed_files
-from shared.ingest.state_versions import CURRENT_VERSION
+from shared.ingest.state_versions import CURRENT_VERSION, described_version, needed_versions
+from shared.releases.manifest import read_manifest as read_release
 from shared.settings import Settings
 
 Engine = Literal["auto", "local", "spark"]
@@ -134,6 +138,21 @@ def _report(plan: LoadPlan, counts: pa.Table, seconds: float) -> None:
     )
 
 
+def versions_to_load(data: Path, redis_url: str, release_id: str | None = None) -> list[AnyVersion]:
+    """The state versions that this code, the releases in use and the release about to be published need.
+
+    A version that was marked broken is left out: it is loaded once it is cleared. Raises InfrastructureFault.
+    """
+    blobs = FolderBlobStore(data)
+    with connect(redis_url, timeout_ms=_REDIS_TIMEOUT_MS) as client:
+        needed = list(needed_versions(RedisReleaseStore(client), partial(read_release, blobs)).fold)
+        broken = StateVersions(client).broken()
+    if release_id is not None:
+        release = read_release(blobs, release_id)
+        needed.append(described_version(release.state_version, release.state_layouts or {}))
+    return [one for one in {version.name: version for version in needed}.values() if one.name not in broken]
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Load what has no mark yet into Redis; a second run finds nothing to do."""
@@ -141,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m feature_jobs.backfill_state", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the shop")
     parser.add_argument("--redis", default="", metavar="URL", help="feature state (default: the setting REDIS_URL)")
+    parser.add_argument("--release", metavar="ID", help="load what this release needs as well (default: those in use)")
     parser.add_argument(
         "--engine",
         choices=ENGINES,
@@ -151,13 +171,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--master", default=DEFAULT_MASTER, metavar="URL", help="Spark master of the first session (%(default)s)"
     )
     arguments = parser.parse_args(argv)
-    backfill_state(
-        arguments.data,
-        arguments.redis or settings.redis_url,
-        settings.user_key_secret,
-        engine=arguments.engine,
-        master=arguments.master,
-    )
+    redis_url = arguments.redis or settings.redis_url
+    for version in versions_to_load(arguments.data, redis_url, arguments.release):
+        print(f"state version {version.name}", flush=True)
+        backfill_state(
+            arguments.data,
+            redis_url,
+            settings.user_key_secret,
+            version,
+            engine=arguments.engine,
+            master=arguments.master,
+        )
     return 0
 
 
