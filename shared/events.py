@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from typing import Annotated, Any, Literal, NewType
 
@@ -75,7 +75,7 @@ class Preferences(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     personalised: bool = True
 
 
-class Event(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
+class Event(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True, dict=True):
     """One thing that happened in the shop. Decode with `decode_event`: it alone checks ids and combinations."""
 
     event_id: str
@@ -91,7 +91,7 @@ class Event(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True,
     changes: dict[str, Any] | None = None
     schema_version: Literal[1] = 1
 
-    @property
+    @cached_property
     def occurred_at_ms(self) -> int:
         """Epoch milliseconds."""
         return to_ms(self.occurred_at)

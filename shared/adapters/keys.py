@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 
 DAY_MS = 24 * 3600 * 1000
@@ -25,6 +27,7 @@ BROKEN_VERSIONS = "state:broken"
 USER_KEY_BYTES = 16
 
 
+@lru_cache(maxsize=16_384)
 def user_key(user_id: str, secret: str) -> bytes:
     """The 16 bytes that stand for a user in key names and release lists: BLAKE2b-128 of the id, keyed with `secret`."""
     key = secret.encode()
@@ -81,6 +84,11 @@ class PartitionKeys:
     def user(self, version: str, user: bytes) -> str:
         """String: one user's shard."""
         return f"{self._tag}:u:{version}:{user.hex()}"
+
+    def users(self, version: str, users: Iterable[bytes]) -> list[str]:
+        """As `user`, of many."""
+        prefix = self.user(version, b"")
+        return [prefix + user.hex() for user in users]
 
     def items(self, version: str) -> str:
         """Hash: item field to encoded counters."""

@@ -57,7 +57,7 @@ class RedisStateStore:
         hashes = [user_key(user, self._secret) for user in touched.users]
         names = [keys.log_mark, keys.catalogue]
         for version in versions:
-            names += [keys.mark(version), keys.items(version), *(keys.user(version, user) for user in hashes)]
+            names += [keys.mark(version), keys.items(version), *keys.users(version, hashes)]
         items = [item_field(item) for item in touched.items]
         products = [item_field(item) for item in touched.products]
         with state_errors():
@@ -102,7 +102,7 @@ class RedisStateStore:
             names += [keys.mark(version), keys.items(version), keys.feed(version)]
             expiring = [user for user, one in write.users.items() if one.expires]
             users = [*expiring, *(user for user, one in write.users.items() if not one.expires)]
-            names += [keys.user(version, user_key(user, self._secret)) for user in users]
+            names += keys.users(version, (user_key(user, self._secret) for user in users))
             counters = _flat_fields(write.items)
             arguments += [
                 encode_mark(write.mark_before),

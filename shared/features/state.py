@@ -83,6 +83,8 @@ class EntityState:
     def _widen(self, slots: Slots) -> None:
         """Hold these slots, which include those held."""
         held = self.slots
+        if held is slots:
+            return
         self.sums = _spread(held.decayed, self.sums, slots.decayed, 0.0)
         self.tallies = _spread(held.counts, self.tallies, slots.counts, 0)
         self.firsts = _spread(held.earliest, self.firsts, slots.earliest, NEVER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from shared.errors import InfrastructureFault, StreamRecreated
 from shared.ports import LandingRow, LogRecord
@@ -12,6 +13,9 @@ from shared.ports import LandingRow, LogRecord
 MOST_RECORDS = 100
 SPAN_MS = 24 * 3600 * 1000
 """A chunk's records were enqueued within less than this."""
+
+LATEST_AT: Final = 1 << 47
+"""The year 6429: no broker's clock says more, and state keeps instants in 48 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +42,11 @@ def ordered(records: Sequence[LogRecord], source: str, partition: int) -> list[L
     """
     kept: dict[int, LogRecord] = {}
     for record in records:
-        for name in ("sequence", "enqueued_at", "partition"):
-            _check_number(getattr(record, name), name, source)
-        if (record.source, record.partition) != (source, partition):
+        if type(record.sequence) is not int or type(record.enqueued_at) is not int or type(record.partition) is not int:
+            raise _unusable(record)
+        if record.sequence < 0 or record.partition < 0 or not 0 <= record.enqueued_at <= LATEST_AT:
+            raise _unusable(record)
+        if record.partition != partition or record.source != source:
             raise InfrastructureFault(
                 f"a record of {record.source}/{record.partition} was offered to {source}/{partition}: check the trigger"
             )
@@ -73,9 +79,16 @@ def next_chunk[R: (LogRecord, LandingRow)](
         return None
     if rest[0].sequence > after + 1:
         return Gap(after + 1, rest[0].sequence - 1)
+    window = list(rest[:most])
+    if (
+        until is None
+        and end_of(window[-1]) - window[0].sequence == len(window) - 1
+        and max(one.enqueued_at for one in window) - min(one.enqueued_at for one in window) < SPAN_MS
+    ):
+        return window  # ascending, and as many sequences as records: there is no hole
     run: list[R] = []
     lowest_at = highest_at = rest[0].enqueued_at
-    for record in rest[:most]:
+    for record in window:
         lowest_at, highest_at = min(lowest_at, record.enqueued_at), max(highest_at, record.enqueued_at)
         contiguous = not run or record.sequence == end_of(run[-1]) + 1
         if not contiguous or highest_at - lowest_at >= SPAN_MS or (until is not None and end_of(record) > until):
@@ -84,8 +97,9 @@ def next_chunk[R: (LogRecord, LandingRow)](
     return run or None
 
 
-def _check_number(value: object, name: str, source: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InfrastructureFault(
-            f"a record of {source} came without its {name} ({value!r}): check the trigger's metadata"
-        )
+def _unusable(record: LogRecord) -> InfrastructureFault:
+    said = ", ".join(f"{name} {getattr(record, name)!r}" for name in ("partition", "sequence", "enqueued_at"))
+    return InfrastructureFault(
+        f"a record of {record.source} has no usable coordinates ({said}): check the trigger's metadata and the "
+        "broker's clock"
+    )

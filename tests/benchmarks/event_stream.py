@@ -67,7 +67,7 @@ class EventStream:
         common: dict[str, Any] = {"event_id": f"{draw.getrandbits(128):032x}", "occurred_at": from_ms(at)}
         item = draw.choices(self._items, cum_weights=self._item_shares)[0]
         if draw.random() < _UPDATES:
-            changes = {"stock": draw.randrange(200), "price_cents": _price(item)}
+            changes: dict[str, Any] = {"stock": draw.randrange(200), "price_cents": _price(item)}
             return Event(event_type=EventType.ITEM_UPDATED, item_id=_item_id(item), changes=changes, **common)
         place = draw.randrange(len(self._sessions))
         session = self._sessions[place]
@@ -75,9 +75,7 @@ class EventStream:
             session = self._sessions[place] = self._session()
         if draw.random() < _PREFERENCES:
             changes = {"hidden_brands": ["Acme"]}
-            return Event(
-                event_type=EventType.PREFERENCES_SET, user_id=UserId(session.user), changes=changes, **common
-            )
+            return Event(event_type=EventType.PREFERENCES_SET, user_id=UserId(session.user), changes=changes, **common)
         kind = draw.choices(_KINDS, weights=_KIND_WEIGHTS)[0]
         if kind is not EventType.VIEW and session.seen:
             item = draw.choice(session.seen)

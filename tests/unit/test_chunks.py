@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InfrastructureFault, StreamRecreated
-from shared.ingest.chunks import SPAN_MS, Gap, next_chunk, ordered
+from shared.features.fold import fold_user
+from shared.features.shard import UserShard
+from shared.ingest.chunks import LATEST_AT, SPAN_MS, Gap, next_chunk, ordered
 from shared.ports import LandingRow, LogRecord, Verdict
+from tests.unit.builders import event
 
 
 def record(sequence: int, enqueued_at: int | None = None) -> LogRecord:
@@ -91,6 +94,12 @@ def test_a_skipped_range_counts_for_all_its_sequences() -> None:
 def test_a_record_without_usable_coordinates_is_an_infrastructure_fault(name: str, value: Any) -> None:
     with pytest.raises(InfrastructureFault, match=name):
         ordered([replace(record(0), **{name: value})], "s", 0)
+
+
+def test_a_clock_that_state_cannot_keep_is_an_infrastructure_fault() -> None:
+    with pytest.raises(InfrastructureFault, match="enqueued_at"):
+        ordered([record(0, LATEST_AT + 1)], "s", 0)
+    assert fold_user(UserShard.empty(), event(at=LATEST_AT), LATEST_AT, 0)
 
 
 def test_records_of_another_partition_or_source_are_refused() -> None:
