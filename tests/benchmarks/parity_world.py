@@ -105,6 +105,12 @@ class Feeder:
         self.published += len(batch)
         self._shop.pump()
 
+    def feed_all(self, count: int) -> None:
+        """`count` events, batch by batch."""
+        until = self.published + count
+        while self.published < until:
+            self.feed(until - self.published)
+
 
 class PageAsker:
     """Asks one worker's own recommender for pages, at instants of now and later."""

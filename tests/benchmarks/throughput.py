@@ -192,6 +192,12 @@ def run(events: int, batches: Sequence[int]) -> dict[str, Any]:
         }
 
 
+def run_ratio() -> float:
+    """`path_ratio` over a server of its own."""
+    with prepared() as bench:
+        return round(path_ratio(bench, STAGE_CHUNKS), 2)
+
+
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""

@@ -10,13 +10,13 @@ import pytest
 from tests.benchmarks.check import EXPECTED, regressions
 from tests.benchmarks.serving import TooFewCandidates, measure
 
-SLOW = {"ratio": {"p50": 10.0, "p99": 4.0}, "recommend_ms": {"p50": 6.0, "p99": 20.0}}
+SLOW = {"ratio": {"p50": 10.0, "p99": 4.0, "event": 20.0}, "recommend_ms": {"p50": 6.0, "p99": 20.0}}
 
 
 def expected(**ratio: float) -> dict[str, Any]:
     return {
-        "ratio": {"p50": 8.0, "p99": 8.0} | ratio,
-        "tolerance": {"p50": 0.5, "p99": 0.5},
+        "ratio": {"p50": 8.0, "p99": 8.0, "event": 16.0} | ratio,
+        "tolerance": {"p50": 0.5, "p99": 0.5, "event": 0.5},
         "recommend_ms_below": {"p99": 50},
     }
 
@@ -28,13 +28,15 @@ def test_within_tolerance_is_no_regression() -> None:
 def test_beyond_tolerance_and_beyond_the_bar_are_named() -> None:
     (worse,) = regressions(SLOW, expected(p50=6.0))
     assert worse.startswith("p50 takes 10.00 times")
+    (heavy,) = regressions(SLOW, expected(event=13.0))
+    assert heavy.startswith("event takes 20.00 times decoding")
     (late,) = regressions(SLOW | {"recommend_ms": {"p99": 50.0}}, expected())
     assert "50.0 ms" in late
 
 
 def test_what_is_committed_names_all_that_is_compared() -> None:
     committed = json.loads(EXPECTED.read_text(encoding="utf-8"))
-    assert set(committed["ratio"]) == set(committed["tolerance"]) == {"p50", "p99"}
+    assert set(committed["ratio"]) == set(committed["tolerance"]) == {"p50", "p99", "event"}
     assert committed["recommend_ms_below"] == {"p99": 50}
 
 
