@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -31,11 +32,14 @@ def read_rows(
     columns: Sequence[str] | None = None,
     sources: Collection[str] | None = None,
     until_enqueued_at: int | None = None,
+    since_enqueued_at: int | None = None,
+    keep: Callable[[pa.Table], pa.Table] | None = None,
 ) -> pa.Table:
     """The lake's rows, each coordinate once, ordered by (source, partition, sequence).
 
     `columns` chooses among `LAKE_SCHEMA` (default all, returned in the schema's order); `until_enqueued_at` (epoch ms,
-    included) is what was known at that instant.
+    included) is what was known at that instant, `since_enqueued_at` (included) leaves out what is older. `keep` is
+    given each file's rows, with the chosen columns and the coordinates at least, and returns those to go on with.
 
     Raises:
         LakeConflict: a file of the manifest is gone or differs from its checksum.
@@ -44,7 +48,8 @@ def read_rows(
     wanted = LAKE_SCHEMA.names if columns is None else [name for name in LAKE_SCHEMA.names if name in columns]
     if columns is not None and len(wanted) != len(set(columns)):
         raise ValueError(f"the lake has no column {sorted(set(columns) - set(wanted))}; it has {LAKE_SCHEMA.names}")
-    table = _consistently(blobs, partial(_read, blobs, {*wanted, *_NEEDED}, sources, until_enqueued_at))
+    chosen = _Choice({*wanted, *_NEEDED}, sources, since_enqueued_at, until_enqueued_at, keep)
+    table = _consistently(blobs, partial(_read, blobs, chosen))
     return table.select(wanted)
 
 
@@ -124,27 +129,45 @@ def _consistently[T](blobs: BlobStore, read: Callable[[LakeManifest | None], T])
     raise LakeConflict("the lake manifest moved three times while it was read; read again when the writers are done")
 
 
-def _read(
-    blobs: BlobStore,
-    columns: set[str],
-    sources: Collection[str] | None,
-    until: int | None,
-    manifest: LakeManifest | None,
-) -> pa.Table:
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What of the lake is wanted."""
+
+    columns: set[str]
+    sources: Collection[str] | None
+    since: int | None
+    until: int | None
+    keep: Callable[[pa.Table], pa.Table] | None
+
+    def may_hold(self, day: str) -> bool:
+        """Whether a file of this day can hold wanted rows."""
+        return (self.until is None or day <= day_text(self.until)) and (
+            self.since is None or day >= day_text(self.since)
+        )
+
+    def rows(self, table: pa.Table) -> pa.Table:
+        """The wanted rows of a file."""
+        if self.until is not None:
+            table = table.filter(pc.field("enqueued_at") <= self.until)
+        if self.since is not None:
+            table = table.filter(pc.field("enqueued_at") >= self.since)
+        return table if self.keep is None else self.keep(table)
+
+
+def _read(blobs: BlobStore, chosen: _Choice, manifest: LakeManifest | None) -> pa.Table:
+    sources = chosen.sources
     entries = [
         entry
         for entry in (manifest.files if manifest else ())
-        if (sources is None or entry.source in sources) and (until is None or entry.day <= day_text(until))
+        if (sources is None or entry.source in sources) and chosen.may_hold(entry.day)
     ]
     sealed = [file for file in not_yet_in(sealed_files(blobs), manifest) if sources is None or file.source in sources]
+    schema = pa.schema([field for field in LAKE_SCHEMA if field.name in chosen.columns])
     with ThreadPoolExecutor(_READERS) as pool:
-        tables = list(pool.map(lambda entry: read_file(blobs, entry, columns), entries))
+        tables = list(pool.map(lambda entry: chosen.rows(read_file(blobs, entry, chosen.columns)), entries))
         rows = [row for found in pool.map(lambda file: read_sealed(blobs, file.name), sealed) for row in found]
-    schema = pa.schema([field for field in LAKE_SCHEMA if field.name in columns])
     if rows:
-        tables.append(table_of_landing(rows).select(schema.names))
-    if until is not None:
-        tables = [table.filter(pc.field("enqueued_at") <= until) for table in tables]
+        tables.append(chosen.rows(table_of_landing(rows).select(schema.names)))
     return in_order([schema.empty_table(), *tables])
 
 
