@@ -29,6 +29,7 @@ from shared.features.definitions import STATE_VERSION
 from shared.features.vector import SCHEMA
 from shared.ingest.lake import read_rows
 from shared.ingest.logged_events import logged_events
+from shared.ingest.partitioning import live_source
 from shared.ingest.seal import seal_landing
 from shared.ports import BlobStore
 from shared.releases.manifest import read_manifest
@@ -103,9 +104,9 @@ def _covered(exposure: Exposure, coverage: dict[str, int]) -> bool:
 
 
 def _seal(blobs: BlobStore, settings: Settings) -> str:
-    store = RedisStateStore(connect(settings.redis_url), settings.user_key_secret)
+    store, live = RedisStateStore(connect(settings.redis_url), settings.user_key_secret), live_source(settings)
     try:
-        sealed = seal_landing(settings.event_source, range(settings.partition_count), store=store, blobs=blobs)
+        sealed = seal_landing(live.name, live.partitions(), store=store, blobs=blobs)
     except StateUnavailable as error:
         return f"nothing sealed ({error}): what has landed since the last sealing is pending"
     return f"{sealed:,} landed rows sealed"

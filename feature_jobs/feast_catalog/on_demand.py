@@ -77,11 +77,13 @@ def of_request(inputs: Columns) -> dict[str, list[np.float32]]:
     """The request features of n requests by name."""
     features = tuple(one for one in FEATURES if one.entity is Entity.REQUEST)
     names = _request_parameters()
-    rows = [
-        values_of_request(features, 1, request=_request_view(dict(zip(names, values, strict=True))))[0]
-        for values in zip(*(inputs[name] for name in names), strict=True)
-    ]
-    return {one.name: [row[column] for row in rows] for column, one in enumerate(features)}
+    said = list(zip(*(inputs[name] for name in names), strict=True))
+    # The candidates of a page share its request: each distinct one is computed once.
+    distinct = {
+        one: values_of_request(features, 1, request=_request_view(dict(zip(names, one, strict=True))))[0]
+        for one in dict.fromkeys(said)
+    }
+    return {one.name: [distinct[row][column] for row in said] for column, one in enumerate(features)}
 
 
 def _request_view(said: dict[str, Any]) -> RequestView:

@@ -28,8 +28,9 @@ from shared.adapters.redis_connection import connect
 from shared.adapters.redis_releases import RedisReleaseStore
 from shared.adapters.redis_shards import RedisShardReader
 from shared.errors import ConfigurationError, ReleaseUnavailable
-from shared.events import EventSource, from_ms
+from shared.events import from_ms
 from shared.features.definitions import STATE_VERSION
+from shared.ingest.partitioning import live_source, with_live
 from shared.releases.manifest import read_manifest
 from shared.settings import Settings
 
@@ -154,9 +155,7 @@ def open_shop(config: RecommndrOnlineStoreConfig, environ: Mapping[str, str]) ->
         raise ReleaseUnavailable("no release has traffic; run the nightly job first: make nightly")
     release_id, _ = max(allocation.releases, key=lambda one: one[1])
     manifest = read_manifest(FolderBlobStore(Path(config.data)), release_id)
-    sources, live = manifest.sources, EventSource(settings.event_source, (settings.partition_count,))
-    if all(source.name != live.name for source in sources):
-        sources = (*sources, live)
+    sources = with_live(manifest.sources, live_source(settings))
     reader = RedisShardReader(client, settings.user_key_secret, STATE_VERSION)
     return ServedShop(StateReader(reader, sources), ZoneInfo(manifest.time_zone))
 

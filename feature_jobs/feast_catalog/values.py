@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -64,7 +65,7 @@ def values_of_request(
 ) -> Matrix:
     """float32[rows, len(features)] of retrieval or request features, which need neither user nor item."""
     nobody, utc = EntityState.empty(USER_LAYOUT), ZoneInfo("UTC")
-    pair = _pair(ItemTable(), nobody, np.zeros(rows, dtype=np.int64), 0, utc)
+    pair = _pair(_no_items(), nobody, np.zeros(rows, dtype=np.int64), 0, utc)
     said = retrieval or RetrievalBlock.silent(rows, len(Retrieval))
     return assemble(pair, said, request or RequestView(0, utc), tuple(features))
 
@@ -79,6 +80,11 @@ def features_named(names: Iterable[str], features: Sequence[Feature] = FEATURES)
             f"no feature {error} is declared: the registry is older than the code; "
             "run python -m feature_jobs.feast_catalog --apply"
         ) from error
+
+
+@cache
+def _no_items() -> ItemTable:
+    return ItemTable()
 
 
 def _pair(table: ItemTable, state: EntityState, rows: Rows, as_of: int, time_zone: ZoneInfo) -> PairView:
