@@ -302,9 +302,9 @@ def test_the_command_lists_shows_and_replays(five: Stream, run: Callable[..., tu
     ids=" ".join,
 )
 def test_what_makes_no_sense_is_refused_with_exit_code_2(
-    five: Stream, run: Callable[..., tuple[int, str]], arguments: str
+    five: Stream, run: Callable[..., tuple[int, str]], arguments: list[str]
 ) -> None:
-    code, text = run(*arguments.split())
+    code, text = run(*arguments)
     assert code == 2
     assert "error" in text
     assert five.log.last_sequence(0) == 5
