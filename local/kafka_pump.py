@@ -13,7 +13,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from local.event_pump import RetryPolicy
-from shared.adapters.kafka_connection import KafkaConnection
+from shared.adapters.kafka_connection import ErrorLog, KafkaConnection
 from shared.adapters.kafka_log import record_of
 from shared.ports import LogRecord
 
@@ -113,7 +113,7 @@ class KafkaPump:
                 "session.timeout.ms": self._session_timeout_ms,
                 "heartbeat.interval.ms": self._session_timeout_ms // 4,
                 "queued.max.messages.kbytes": 16_384,
-                "error_cb": lambda error: log.warning("kafka pump: %s", error.str()),
+                "error_cb": ErrorLog("kafka pump"),
                 "on_commit": self._committed,
             }
         )

@@ -16,7 +16,7 @@ from shared.adapters.kafka_connection import (
 from shared.errors import ConfigurationError
 
 DEFAULT_TOPIC: Final = "events"
-ASK_TIMEOUT_S: Final = 10.0
+ASK_TIMEOUT_S: Final = 5.0
 
 
 def kafka_environment(broker: str, environ: Mapping[str, str]) -> dict[str, str]:

@@ -6,11 +6,12 @@ import base64
 import binascii
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]  # no __all__
 
 from shared.errors import BrokerUnavailable, ConfigurationError
@@ -22,6 +23,7 @@ SCHEMES: Final = ("kafka://", "kafkas://")
 TIMESTAMPS: Final = "message.timestamp.type"
 LOG_APPEND_TIME: Final = "LogAppendTime"
 EVENT_HUBS_SUFFIX: Final = ".servicebus.windows.net"
+SILENCE_S: Final = 60.0
 _MECHANISMS: Final = {"plain": "PLAIN", "oauthbearer": "OAUTHBEARER"}
 
 Token = tuple[str, float]
@@ -108,6 +110,22 @@ class KafkaConnection:
             token = self.token
             options["oauth_cb"] = lambda _config: token()
         return options | more
+
+
+class ErrorLog:
+    """What librdkafka calls at every attempt that failed; each kind of error is logged once a minute at most."""
+
+    def __init__(self, who: str, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._who = who
+        self._seconds = seconds
+        self._said_s: dict[int, float] = {}
+
+    def __call__(self, error: KafkaError) -> None:
+        """Log it, or not."""
+        now = self._seconds()
+        if now - self._said_s.get(error.code(), float("-inf")) >= SILENCE_S:
+            self._said_s[error.code()] = now
+            log.warning("%s: %s", self._who, error.str())
 
 
 def open_connection(

@@ -10,7 +10,7 @@ from typing import Final
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from shared.adapters.kafka_connection import KafkaAddress, KafkaConnection, check_topic, clock_fault
+from shared.adapters.kafka_connection import ErrorLog, KafkaAddress, KafkaConnection, check_topic, clock_fault
 from shared.errors import BrokerUnavailable
 from shared.ports import LogRecord
 
@@ -117,6 +117,7 @@ class KafkaLog:
                 "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
                 "fetch.wait.max.ms": FETCH_WAIT_MS,
+                "error_cb": ErrorLog("Kafka reader"),
                 "queued.max.messages.kbytes": 16_384,
             }
         )

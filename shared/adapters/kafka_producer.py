@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from shared.adapters.kafka_connection import KafkaConnection, check_topic
+from shared.adapters.kafka_connection import ErrorLog, KafkaConnection, check_topic
 from shared.errors import BrokerUnavailable
 from shared.events import partition_of
 from shared.ports import Appended
@@ -126,6 +126,7 @@ class _Session:
         )
         self._topic = connection.address.topic
         self.broken = False
+        self._error_log = ErrorLog("Kafka producer")
         try:
             self._producer = Producer(options)
         except KafkaException as error:
@@ -155,7 +156,7 @@ class _Session:
 
     def _on_error(self, error: KafkaError) -> None:
         self.broken = self.broken or error.fatal()
-        log.warning("Kafka producer: %s", error.str())
+        self._error_log(error)
 
 
 class _Pending:

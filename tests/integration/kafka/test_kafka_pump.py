@@ -33,7 +33,7 @@ from shared.settings import Settings
 from tests.integration.conftest import HeldBroker, World, make_bodies
 from tests.integration.kafka.conftest import PARTITIONS, MakeTopic
 
-pytestmark = pytest.mark.xdist_group("kafka")
+pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.timeout(300)]
 SOURCE = "live-1"
 PATIENCE_S = 60.0
 SESSION_MS = 1500

@@ -31,7 +31,7 @@ from shared.ports import LandingRow, Verdict
 from tests.integration.conftest import make_bodies
 from tests.integration.kafka.conftest import PARTITIONS, MakeTopic, unsigned_token
 
-pytestmark = pytest.mark.xdist_group("kafka")
+pytestmark = [pytest.mark.xdist_group("kafka"), pytest.mark.timeout(300)]
 SOURCE = "live-1"
 EVENT = ("user-1", b"{}")
 
@@ -178,7 +178,7 @@ def test_a_topic_that_is_missing_or_of_another_size_is_said_with_the_command(
         producer_of(absent, opened).append([EVENT])
     assert "nowhere" not in AdminClient({"bootstrap.servers": kafka.address}).list_topics(timeout=10).topics
     with pytest.raises(BrokerUnavailable, match=f"PARTITION_COUNT={PARTITIONS}"):
-        check_topic(connection, PARTITIONS + 1, timeout_s=5)
+        check_topic(connection, PARTITIONS + 1, timeout_s=20)
 
 
 def test_one_event_that_the_topic_refuses_takes_no_other_with_it(make_topic: MakeTopic, opened: ExitStack) -> None:
@@ -188,28 +188,6 @@ def test_one_event_that_the_topic_refuses_takes_no_other_with_it(make_topic: Mak
     assert [answer is not None for answer in answers] == [True, True, False, True, True, True]
     with pytest.raises(BrokerUnavailable, match="too large"):
         producer_of(connection, opened).append([events[2]])
-
-
-def test_while_the_broker_is_away_nothing_is_acknowledged_and_then_all_goes_on(
-    kafka: KafkaBroker, connection: KafkaConnection, opened: ExitStack
-) -> None:
-    producer, reader = producer_of(connection, opened, timeout_ms=1000), reader_of(connection, opened, timeout_ms=1000)
-    partition, last = eventually_appended(producer, ("user-1", b"before"))
-    kafka.kill()
-    began = time.monotonic()
-    with pytest.raises(BrokerUnavailable, match="acknowledged nothing"):
-        producer.append([("user-1", b"while away")])
-    assert time.monotonic() - began < 5
-    with pytest.raises(BrokerUnavailable):
-        reader.read(partition, -1, 10)
-    with pytest.raises(BrokerUnavailable):
-        reader.last_sequence(partition)
-    kafka.start()
-    answer = eventually_appended(producer, ("user-1", b"after"))
-    records = reader.read(partition, -1, 100)
-    assert answer == (partition, records[-1].sequence)
-    assert records[-1].body == b"after"
-    assert (records[0].sequence, records[0].body) == (last, b"before"), "what was acknowledged is there"
 
 
 def eventually_appended(producer: KafkaEventLog, event: tuple[str, bytes]) -> tuple[int, int | None]:
@@ -257,6 +235,11 @@ def test_a_bearer_token_is_renewed_before_the_next_connection_needs_it(
     assert eventually_appended(producer, EVENT)[1] is not None
     assert {part: eventually_last(reader, part) for part in range(PARTITIONS)} != first
     assert len(asked) > at_first
+    text, _ = unsigned_token("worker")
+    fixed = open_connection(
+        f"kafka://{kafka.sasl_address}/{connection.address.topic}", sasl="oauthbearer", password=text
+    )
+    assert reader_of(fixed, opened).last_sequence(0) == reader.last_sequence(0), "a fixed token is sent as it is"
 
 
 def eventually_last(reader: KafkaLog, partition: int) -> int | None:
@@ -266,9 +249,3 @@ def eventually_last(reader: KafkaLog, partition: int) -> int | None:
             return reader.last_sequence(partition)
         except BrokerUnavailable:
             assert time.monotonic() < deadline
-
-
-def test_a_fixed_token_is_sent_as_it_is(kafka: KafkaBroker, connection: KafkaConnection, opened: ExitStack) -> None:
-    url = f"kafka://{kafka.sasl_address}/{connection.address.topic}"
-    text, _ = unsigned_token("worker")
-    assert all(producer_of(open_connection(url, sasl="oauthbearer", password=text), opened).append([EVENT]))
