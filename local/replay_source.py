@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shared.errors import ConfigurationError, LakeConflict
+from shared.events import EventType
 from shared.features.replay import LoggedEvent
 from shared.ingest.lake_files import day_text, read_file
 from shared.ingest.lake_manifest import FileEntry, LakeManifest, read_manifest
@@ -21,6 +22,13 @@ from shared.ingest.logged_events import in_log_time, logged_events
 from shared.ports import BlobStore, LandingRow, Verdict
 
 _SLICE = 5000
+_NEEDED = ("source", "partition", "sequence", "enqueued_at", "verdict", "event_id", "event_type", "user_id")
+_SENDABLE = (
+    (pc.field("verdict") == Verdict.ACCEPTED.value)
+    & pc.field("event_id").is_valid()
+    & (pc.field("user_id").is_valid() | (pc.field("event_type") == EventType.ITEM_UPDATED.value))
+)
+"""Accepted, and whole: a row whose shopper was redacted has no key to send it by."""
 _TRIES = 3
 
 
@@ -74,7 +82,7 @@ class RecordedDays:
     def summaries(self) -> Iterator[DaySummary]:
         """What each day holds; a day without an accepted event is left out."""
         for day in self.days:
-            instants = self._accepted(day, ("source", "partition", "sequence", "enqueued_at", "verdict"))["enqueued_at"]
+            instants = self._accepted(day, _NEEDED)["enqueued_at"]
             if len(instants):
                 span = pc.min_max(instants).as_py()
                 yield DaySummary(day, len(instants), span["min"], span["max"])
@@ -99,7 +107,7 @@ class RecordedDays:
                 table = self._read(day, columns, manifest)
             except FileNotFoundError:
                 continue  # a compaction replaced it: the manifest names another
-            return table.filter(pc.equal(table["verdict"], Verdict.ACCEPTED.value))
+            return table.filter(_SENDABLE)
         raise LakeConflict(f"a file of {day} that the lake manifest names is gone; restore it or ingest again")
 
     def _read(self, day: str, columns: Collection[str], manifest: LakeManifest | None) -> pa.Table:
