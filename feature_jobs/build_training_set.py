@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from feature_jobs.instants import Instant, instants_of, sample, sessions
+from feature_jobs.instants import SILENCE_MS, Instant, instants_of, sample, sessions
+from feature_jobs.log_days import events_by_day
 from feature_jobs.page_rows import BASELINE_LENGTH, PageRows
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
@@ -32,15 +34,17 @@ from shared.cli import command
 from shared.errors import ConfigurationError
 from shared.events import BEHAVIOUR, EventType, ItemId
 from shared.features.aggregations import MINUTE_MS
-from shared.features.replay import LoggedEvent, Replay
+from shared.features.items import ItemTable
+from shared.features.replay import LoggedEvent, UserShards
 from shared.features.vector import SCHEMA, Matrix
 from shared.features.views import Rows
-from shared.ingest.lake import ShopSettings, read_manifest, read_rows
-from shared.ingest.logged_events import in_log_time, logged_events
+from shared.ingest.lake import ShopSettings, read_manifest
 from shared.recommend import Model, PageRequest, Shelf, default_sources, item_rows, prepare, retrieve, vectorize
 
 SHELF_MS: Final = 5 * MINUTE_MS
 """How old popularity may be at an instant; what is in stock is always read afresh."""
+ITEM_EVENTS: Final = BEHAVIOUR | {EventType.ITEM_UPDATED}
+_REPORT_EVERY_S: Final = 3.0
 BASELINE_QUANTILES: Final = np.linspace(0, 1, 11)
 
 
@@ -67,7 +71,10 @@ class Pass:
 
     item_ids: list[ItemId]
     shop: ShopSettings
-    replay: Replay = field(default_factory=Replay)
+    wanted: AbstractSet[str] | None = None
+    """The users who will be asked for, None for everyone: of all others only what they did to items is folded."""
+    users: UserShards = field(default_factory=UserShards)
+    items: ItemTable = field(default_factory=ItemTable)
     bought: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     touched: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     sessions_seen: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -76,11 +83,13 @@ class Pass:
     _shelf_at: int = 0
 
     def fold(self, logged: LoggedEvent) -> None:
-        """Take one more event into account."""
+        """Take one more accepted event into account: the log's verdict stands, for the item too."""
         event = logged.event
-        if not self.replay.fold(logged) or event.user_id is None or event.item_id is None:
+        if event.item_id is not None and event.event_type in ITEM_EVENTS:
+            self.items.fold(event, logged.enqueued_at)
+        if event.user_id is None or (self.wanted is not None and event.user_id not in self.wanted):
             return
-        if event.event_type in BEHAVIOUR:
+        if self.users.fold(logged) and event.event_type in BEHAVIOUR and event.item_id is not None:
             self.touched[event.user_id].add(event.item_id)
             self.sessions_seen[event.user_id].add(event.session_id or str(logged.enqueued_at // SHELF_MS))
             if event.event_type is EventType.PURCHASE:
@@ -90,7 +99,7 @@ class Pass:
 
     def shelf(self, as_of: int) -> Shelf:
         """The items as they stand, popularity at most `SHELF_MS` old."""
-        table = self.replay.items
+        table = self.items
         if self._rows is None:
             self._rows = item_rows(table, self.item_ids)
         stale = self._shelf is None or as_of - self._shelf_at >= SHELF_MS or len(self._shelf.index_of_row) < len(table)
@@ -108,7 +117,7 @@ class Pass:
             ZoneInfo(self.shop.time_zone),
             self.shop.bought_window_days,
         )
-        shopper = self.replay.users.shopper(instant.user_id, instant.as_of)
+        shopper = self.users.shopper(instant.user_id, instant.as_of)
         request = PageRequest(instant.as_of, device=instant.device, surface=instant.surface)
         prepared = prepare(shelf, model, shopper, request)
         candidates = retrieve(prepared, model, span.lookup_all(prepared.seeds))
@@ -146,20 +155,25 @@ def build_training_set(data: Path, limits: Limits) -> None:
         ItemId(item) for item in pq.read_table(data / "nightly/interactions/items.parquet")["item_id"].to_pylist()
     ]
     index_of = {str(item): index for index, item in enumerate(item_ids)}
-    events = list(logged_events(in_log_time(read_rows(blobs))))
-    print(f"{len(events):,} events read in {time.perf_counter() - started:.1f} s", flush=True)
-    found = [instant for session in sessions(events) for instant in instants_of(session, shop.positives)]
+    # A session that began before the label period is known by its last event, which is at most a day older.
+    found = [
+        instant
+        for session in sessions(events_by_day(blobs, fit_end_at - SILENCE_MS))
+        for instant in instants_of(session, shop.positives)
+    ]
     label = sample([one for one in found if fit_end_at <= one.as_of < label_end_at], limits.label_pages, limits.seed)
     test = [one for one in found if label_end_at <= one.as_of < test_end_at and one.at_start]
     test = sample(test, limits.test_pages, limits.seed + 1)
     if not label or not test:
         raise ConfigurationError("no session with a positive event in the label or the test period; take more history")
+    print(f"{len(found):,} instants found in {time.perf_counter() - started:.1f} s", flush=True)
+    del found
     label_rows = PageRows(index_of, limits.negatives, limits.seed)
     test_rows = PageRows(index_of, None)
     spans = {"label": load_span(data, "fit"), "test": load_span(data, "fit_label")}
-    past = Pass(item_ids, shop)
-    schedule = iter(_progress(events, [*label, *test]))
-    for step in schedule:
+    instants = [*label, *test]
+    past = Pass(item_ids, shop, {one.user_id for one in instants})
+    for step in schedule(events_by_day(blobs), instants):
         if isinstance(step, LoggedEvent):
             past.fold(step)
         elif step.as_of < label_end_at:
@@ -197,19 +211,36 @@ def _periods(data: Path) -> tuple[int, int, int]:
     return periods["fit_end_at"], periods["label_end_at"], periods["test_end_at"]
 
 
-def _progress(events: list[LoggedEvent], instants: list[Instant]) -> Iterator[LoggedEvent | Instant]:
-    """Events and instants in one order: an instant comes after every event enqueued by then; prints as it goes."""
+def schedule(events: Iterator[LoggedEvent], instants: list[Instant]) -> Iterator[LoggedEvent | Instant]:
+    """Events (in log time) and instants (ascending) in one order; prints as it goes.
+
+    An instant comes after every event that the broker took by then, and before all others: when an event is said to
+    have happened plays no part.
+    """
     started = reported = time.perf_counter()
-    place = 0
-    for done, instant in enumerate(instants):
-        while place < len(events) and events[place].enqueued_at <= instant.as_of:
-            yield events[place]
-            place += 1
-        yield instant
-        if time.perf_counter() - reported > 3:
+    folded = pages = 0
+
+    def report() -> None:
+        nonlocal reported
+        if time.perf_counter() - reported > _REPORT_EVERY_S:
             reported = time.perf_counter()
-            rate = (done + 1) / (reported - started)
-            print(f"  {done + 1:,} of {len(instants):,} pages, {place:,} events, {rate:,.0f} pages/s", flush=True)
+            seconds = reported - started
+            print(
+                f"  {folded:,} events, {pages:,} of {len(instants):,} pages, {folded / seconds:,.0f} events/s",
+                flush=True,
+            )
+
+    logged = next(events, None)
+    for instant in instants:
+        while logged is not None and logged.enqueued_at <= instant.as_of:
+            yield logged
+            folded += 1
+            if folded % 10_000 == 0:
+                report()
+            logged = next(events, None)
+        yield instant
+        pages += 1
+        report()
 
 
 @command

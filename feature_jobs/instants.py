@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from shared.events import BEHAVIOUR, EventType, ItemId, UserId
+from shared.features.aggregations import DAY_MS
 from shared.features.replay import LoggedEvent
 from shared.features.views import SESSION_GAP_MS
 
 LABELS: Final[Mapping[EventType, int]] = {EventType.VIEW: 1, EventType.CART: 2, EventType.PURCHASE: 3}
 """The grade of what a shopper did with an item; its strongest action counts."""
+
+SILENCE_MS: Final = DAY_MS
+"""After this long without an event a session has ended, whatever its id says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +37,32 @@ class Instant:
     surface: str | None = None
 
 
-def sessions(events: Iterable[LoggedEvent]) -> list[list[LoggedEvent]]:
-    """Behaviour events by user and session, each in log time: by session id, else cut at gaps of 30 minutes."""
-    open_sessions: dict[tuple[str, str], list[LoggedEvent]] = {}
-    found: list[list[LoggedEvent]] = []
+def sessions(events: Iterable[LoggedEvent]) -> Iterator[list[LoggedEvent]]:
+    """Behaviour events (given in log time) by user and session, each when it has ended: by session id, else at gaps.
+
+    A session without id ends with 30 minutes of silence, one with an id with a day of it: what is held is about two
+    days of events, however long the log is.
+    """
+    opened: dict[tuple[str, str], list[LoggedEvent]] = {}
+    looked_at: int | None = None
     for logged in events:
-        event = logged.event
+        event, at = logged.event, logged.enqueued_at
         if event.event_type not in BEHAVIOUR or event.user_id is None:
             continue
+        if looked_at is None or at - looked_at > SILENCE_MS:
+            looked_at = at
+            ended = [key for key, session in opened.items() if at - session[-1].enqueued_at > SILENCE_MS]
+            yield from map(opened.pop, ended)
         key = (event.user_id, event.session_id or "")
-        session = open_sessions.get(key)
-        gap = session is not None and logged.enqueued_at - session[-1].enqueued_at > SESSION_GAP_MS
-        if session is None or (gap and event.session_id is None):
-            session = []
-            open_sessions[key] = session
-            found.append(session)
+        session = opened.get(key)
+        longest_ms = SESSION_GAP_MS if event.session_id is None else SILENCE_MS
+        if session is not None and at - session[-1].enqueued_at > longest_ms:
+            yield opened.pop(key)
+            session = None
+        if session is None:
+            session = opened[key] = []
         session.append(logged)
-    return found
+    yield from opened.values()
 
 
 def instants_of(session: list[LoggedEvent], positive_types: Collection[str]) -> list[Instant]:
