@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 SCHEMES: Final = ("kafka://", "kafkas://")
 TIMESTAMPS: Final = "message.timestamp.type"
+MOST_BYTES: Final = "max.message.bytes"
+BATCH_OVERHEAD_BYTES: Final = 100
 LOG_APPEND_TIME: Final = "LogAppendTime"
 EVENT_HUBS_SUFFIX: Final = ".servicebus.windows.net"
 SILENCE_S: Final = 60.0
@@ -184,8 +186,8 @@ def _identity_token(address: KafkaAddress) -> Callable[[], Token]:
     return token
 
 
-def check_topic(connection: KafkaConnection, partition_count: int, *, timeout_s: float) -> None:
-    """Nothing where the topic is as this system needs it.
+def check_topic(connection: KafkaConnection, partition_count: int, *, timeout_s: float) -> int | None:
+    """Raise unless the topic is as this system needs it; return how many bytes a batch for it may have, if told.
 
     A broker that does not tell the topic's configuration is believed here: every record is looked at again.
 
@@ -217,10 +219,11 @@ def check_topic(connection: KafkaConnection, partition_count: int, *, timeout_s:
         entries = admin.describe_configs([resource], request_timeout=timeout_s)[resource].result(timeout_s)
     except KafkaException as error:
         log.info("%s does not tell the configuration of %s: %s", address.brokers, address.topic, error)
-        return
-    entry = entries.get(TIMESTAMPS)
-    if entry is not None and entry.value != LOG_APPEND_TIME:
+        return None
+    clock, most = entries.get(TIMESTAMPS), entries.get(MOST_BYTES)
+    if clock is not None and clock.value != LOG_APPEND_TIME:
         raise BrokerUnavailable(clock_fault(address))
+    return None if most is None or not most.value else max(1, int(most.value) - BATCH_OVERHEAD_BYTES)
 
 
 def clock_fault(address: KafkaAddress) -> str:

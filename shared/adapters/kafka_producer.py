@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -18,6 +17,8 @@ from shared.ports import Appended
 log = logging.getLogger(__name__)
 
 LINGER_MS: Final = 1
+BATCH_BYTES: Final = 262_144
+"""A topic refuses a batch as a whole, so none may be larger than what the topic takes of one event."""
 POLL_S: Final = 0.1
 """Delivery reports wake the poll at once; so often it looks whether it should end."""
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -36,44 +37,28 @@ class KafkaEventLog:
     event_id sent again counts once.
     """
 
-    def __init__(
-        self,
-        connection: KafkaConnection,
-        partition_count: int,
-        *,
-        timeout_ms: int,
-        seconds: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, connection: KafkaConnection, partition_count: int, *, timeout_ms: int) -> None:
         """`timeout_ms` bounds `append` once it is connected; the first call also looks at the topic."""
         self._connection = connection
         self._partition_count = partition_count
         self._timeout_s = timeout_ms / 1000
-        self._seconds = seconds
         self._opening = threading.Lock()
         self._session: _Session | None = None
 
     def append(self, events: Sequence[tuple[str, bytes]]) -> list[Appended | None]:
         """See EventLog."""
         session = self._opened()
-        deadline = self._seconds() + self._timeout_s
         pending = _Pending(len(events))
-        for index in range(len(events)):
-            self._produce(session, events, index, pending)
+        for index, (key, body) in enumerate(events):
+            session.produce(
+                key.encode(), body, partition_of(key, self._partition_count), _report(pending, index, session)
+            )
         appended = pending.wait(self._timeout_s)
-        for index in list(pending.refused_for_size):
-            # A topic refuses a batch of several events as a whole, be it for one of them: each is tried alone.
-            alone = _Pending(len(events), waiting=1)
-            self._produce(session, events, index, alone)
-            appended[index] = alone.wait(max(0.0, deadline - self._seconds()))[index]
         if session.broken:
             self._replace(session)
         if events and not any(appended):
             raise BrokerUnavailable(f"Kafka acknowledged nothing: {pending.reason or 'no answer in time'}")
         return appended
-
-    def _produce(self, session: _Session, events: Sequence[tuple[str, bytes]], index: int, pending: _Pending) -> None:
-        key, body = events[index]
-        session.produce(key.encode(), body, partition_of(key, self._partition_count), _report(pending, index, session))
 
     def connect_ahead(self) -> None:
         """Connect in a thread of its own: a new producer's first acknowledgement takes a second on a new broker."""
@@ -98,8 +83,8 @@ class KafkaEventLog:
             return session
         with self._opening:
             if self._session is None:
-                check_topic(self._connection, self._partition_count, timeout_s=self._timeout_s)
-                self._session = _Session(self._connection, self._timeout_s)
+                most = check_topic(self._connection, self._partition_count, timeout_s=self._timeout_s)
+                self._session = _Session(self._connection, self._timeout_s, most)
             return self._session
 
     def _replace(self, session: _Session) -> None:
@@ -113,12 +98,13 @@ class KafkaEventLog:
 class _Session:
     """One producer and the thread that serves its delivery reports."""
 
-    def __init__(self, connection: KafkaConnection, timeout_s: float) -> None:
+    def __init__(self, connection: KafkaConnection, timeout_s: float, most_batch_bytes: int | None) -> None:
         options = connection.options(
             **{
                 "enable.idempotence": True,
                 "acks": "all",
                 "linger.ms": LINGER_MS,
+                "batch.size": min(most_batch_bytes or BATCH_BYTES, BATCH_BYTES),
                 "message.timeout.ms": max(LINGER_MS + 1, int(timeout_s * 1000)),
                 "partitioner": "murmur2_random",  # never asked: every event names its partition
                 "error_cb": self._on_error,
@@ -162,24 +148,19 @@ class _Session:
 class _Pending:
     """The answers that one call waits for."""
 
-    def __init__(self, count: int, *, waiting: int | None = None) -> None:
+    def __init__(self, count: int) -> None:
         self._appended: list[Appended | None] = [None] * count
-        self._left = count if waiting is None else waiting
+        self._left = count
         self._changed = threading.Condition()
-        self.refused_for_size: list[int] = []
         self.reason = ""
 
-    def succeed(self, index: int, appended: Appended) -> None:
+    def settle(self, index: int, appended: Appended | None, reason: str = "") -> None:
         with self._changed:
             self._appended[index] = appended
-            self._settled()
-
-    def fail(self, index: int, error: KafkaError) -> None:
-        with self._changed:
-            self.reason = error.str()
-            if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                self.refused_for_size.append(index)
-            self._settled()
+            self._left -= 1
+            self.reason = reason or self.reason
+            if not self._left:
+                self._changed.notify_all()
 
     def wait(self, timeout_s: float) -> list[Appended | None]:
         """What was acknowledged until all have an answer or the time is over."""
@@ -187,20 +168,15 @@ class _Pending:
             self._changed.wait_for(lambda: not self._left, timeout_s)
             return list(self._appended)
 
-    def _settled(self) -> None:
-        self._left -= 1
-        if not self._left:
-            self._changed.notify_all()
-
 
 def _report(pending: _Pending, index: int, session: _Session) -> Report:
     def report(error: KafkaError | None, message: Message) -> None:
         if error is not None:
             session.broken = session.broken or error.fatal()
-            pending.fail(index, error)
+            pending.settle(index, None, error.str())
             return
         partition, offset = message.partition(), message.offset()
         assert partition is not None, "a delivered message has its coordinates"
-        pending.succeed(index, Appended(partition, offset if offset is not None and offset >= 0 else None))
+        pending.settle(index, Appended(partition, offset if offset is not None and offset >= 0 else None))
 
     return report

@@ -182,12 +182,17 @@ def test_a_topic_that_is_missing_or_of_another_size_is_said_with_the_command(
 
 
 def test_one_event_that_the_topic_refuses_takes_no_other_with_it(make_topic: MakeTopic, opened: ExitStack) -> None:
-    connection = make_topic(max_message_bytes="2000")
-    events = [("user-1", b"x" * (3000 if number == 2 else 100)) for number in range(6)]
-    answers = producer_of(connection, opened).append(events)
-    assert [answer is not None for answer in answers] == [True, True, False, True, True, True]
+    connection = make_topic(max_message_bytes="3000")
+    events = [(f"user-{number}", b"%02d" % number * (4000 if number == 7 else 20)) for number in range(30)]
+    producer = producer_of(connection, opened, timeout_ms=10_000)
+    answers = producer.append(events)
+    assert [index for index, answer in enumerate(answers) if answer is None] == [7]
+    assert all(producer.append(events[:7])), "an idempotent producer goes on after a refusal"
     with pytest.raises(BrokerUnavailable, match="too large"):
-        producer_of(connection, opened).append([events[2]])
+        producer.append([events[7]])
+    reader = reader_of(connection, opened)
+    kept = [one.body for part in range(PARTITIONS) for one in reader.read(part, -1, 1000)]
+    assert sorted(kept) == sorted(body for _, body in [*events[:7], *events[8:], *events[:7]])
 
 
 def eventually_appended(producer: KafkaEventLog, event: tuple[str, bytes]) -> tuple[int, int | None]:
