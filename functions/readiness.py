@@ -16,12 +16,11 @@ from shared.adapters.redis_connection import eviction_policy
 from shared.adapters.redis_topology import sharing_nodes
 from shared.errors import InfrastructureFault, RecommndrError
 from shared.ingest.lake import LakeManifest, read_manifest
+from shared.ingest.marks import REBUILD
 from shared.ports import BlobStore, RetainedLog
 
 STALE_AFTER_MS: Final = 10_000
 LAKE_LOOK_MS: Final = 10_000
-REBUILD: Final = "python -m feature_jobs.backfill_state --data DIR"
-PUBLISH: Final = "python -m batch.publish_release --data DIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +119,7 @@ class Readiness:
         except RecommndrError as error:
             return Check("state_rebuilt", ok=False, detail=str(error))
         if manifest is not None and manifest.marks and not self._releases.loaded:
-            detail = (
-                f"the lake holds events and no release is loaded: if Redis was emptied, run {REBUILD}, then {PUBLISH}"
-            )
+            detail = f"the lake holds events and no release is loaded: if Redis was emptied, run {REBUILD}"
             return Check("state_rebuilt", ok=False, detail=detail)
         missing = sorted({part for one in self._releases.loaded for part in _unmarked(one.items, manifest)})
         if missing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functions.version_keeper import VersionKeeper
 from shared.adapters.redis_versions import PartitionMarks, StateVersions
 from shared.events import EventSource
-from shared.ingest.marks import REBUILD
+from shared.ingest.marks import BACKFILL
 
 CLEAR = "python -m local.state_versions clear"
 
@@ -33,11 +33,11 @@ class StateHealth:
             if name in self._keeper.broken:
                 troubles[name] = (
                     f"state version {name} is broken ({self._keeper.broken[name]}): deploy code that can fold it, then "
-                    f"{CLEAR} {name}, then {REBUILD}"
+                    f"{CLEAR} {name}, then {BACKFILL}"
                 )
             elif waiting := _waiting(name, marks):
                 parts = ", ".join(f"{self._live.name}/{partition}" for partition in waiting)
-                troubles[name] = f"state version {name} waits for its backfill in {parts}: {REBUILD}"
+                troubles[name] = f"state version {name} waits for its backfill in {parts}: {BACKFILL}"
         said = [*troubles.values(), *(f"{release}: {reason}" for release, reason in needed.beyond.items())]
         unfolded = needed.allocated - {name for name in names if name not in troubles}
         return not unfolded, "; ".join(said) or f"folded: {', '.join(names)}"

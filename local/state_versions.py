@@ -16,7 +16,7 @@ from shared.adapters.redis_versions import PartitionMarks, StateVersions
 from shared.cli import command
 from shared.errors import ConfigurationError
 from shared.events import EventSource
-from shared.ingest.marks import REBUILD
+from shared.ingest.marks import BACKFILL
 from shared.ingest.partitioning import live_source
 from shared.ingest.state_versions import CURRENT_VERSION, NeededVersions, needed_versions
 from shared.releases.manifest import read_manifest
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         needed = needed_versions(RedisReleaseStore(client), lambda release_id: read_manifest(blobs, release_id))
         if arguments.action == "clear":
             removed = clear(states, needed, arguments.version, force=arguments.force)
-            print(f"state version {arguments.version}: {removed:,} keys removed; load it: {REBUILD}")
+            print(f"state version {arguments.version}: {removed:,} keys removed; load it: {BACKFILL}")
             return 0
         print(f"{'version':10}{'keys':>10}  {'releases':40}  state")
         for line in lines(states, needed, source):

@@ -9,8 +9,10 @@ from shared.errors import InfrastructureFault, StreamRecreated
 from shared.ingest.recorded_log import RecordedLog
 from shared.ports import LogRecord, Mark, StateStore, Touched, Verdict
 
-REBUILD = "python -m feature_jobs.backfill_state --data DIR"
-"""The command that rebuilds the state from the lake."""
+REBUILD = "python -m local.rebuild_state --data DIR"
+"""The command that rebuilds all of an empty Redis from the lake and the broker log."""
+BACKFILL = "python -m feature_jobs.backfill_state --data DIR"
+"""The command that loads state versions that have no mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class MarkGuard:
             return Marks(None, marks)
         if state.log_mark is None or len(missing) == len(versions):
             raise InfrastructureFault(
-                f"{self._name}: no mark of {', '.join(missing) or 'the log'} where others stand; load it: {REBUILD}"
+                f"{self._name}: no mark of {', '.join(missing) or 'the log'} where others stand; load it: {BACKFILL}"
             )
         return Marks(state.log_mark, {name: mark for name, mark in marks.items() if mark is not None}, missing)
 

@@ -213,7 +213,7 @@ def test_before_the_first_release_the_answer_says_what_to_do(servers: EmbeddedSe
         assert checks["feature_state"]
 
 
-def test_a_lake_with_events_and_a_redis_without_anything_names_the_commands_that_bring_it_back(
+def test_a_lake_with_events_and_a_redis_without_anything_names_the_command_that_brings_it_back(
     servers: EmbeddedServers, tmp_path: Path
 ) -> None:
     event = event_from_fields(behaviour("ann", 1))
@@ -222,8 +222,7 @@ def test_a_lake_with_events_and_a_redis_without_anything_names_the_commands_that
         empty.services.refresh()
         checks = {one["name"]: one for one in problem_of(empty.client.get("/health/ready"), 503)["checks"]}
         assert not checks["state_rebuilt"]["ok"]
-        assert "feature_jobs.backfill_state" in checks["state_rebuilt"]["detail"]
-        assert "batch.publish_release" in checks["state_rebuilt"]["detail"]
+        assert "local.rebuild_state" in checks["state_rebuilt"]["detail"]
 
 
 def test_settings_that_make_no_sense_are_told_and_another_origin_may_be_allowed(shop: ApiShop) -> None:

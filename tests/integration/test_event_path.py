@@ -272,9 +272,9 @@ def test_a_state_without_marks_is_a_fresh_start_only_while_the_lake_is_empty(wor
     processor.process(records[:30])
     seal(world)
     world.client.flushall()
-    with pytest.raises(InfrastructureFault, match="backfill_state"):
+    with pytest.raises(InfrastructureFault, match="rebuild_state"):
         processor.process(records[30:])
-    with pytest.raises(InfrastructureFault, match="backfill_state"):
+    with pytest.raises(InfrastructureFault, match="rebuild_state"):
         processor.catch_up()
     assert world.shards() == {}
 

@@ -138,7 +138,7 @@ def test_state_of_ingested_history_and_of_the_live_stream_are_one_shopper(shop: 
     shop.services.refresh()
     assert shop.page("old")["release"] == "r-history"
     detail = problem_of(shop.client.get("/health/ready"), 503)["detail"]
-    assert "backfill_state" in detail
+    assert "rebuild_state" in detail
     assert f"{HISTORY.name}/0" in detail
 
     load_history(shop, "old", event_from_fields(behaviour("old", 200, "purchase")))

@@ -333,7 +333,7 @@ def test_a_worker_follows_what_is_published_and_says_who_waits_or_is_broken(shop
         assert held.log is not None
         store = RedisStateStore(shop.releases._client, shop.settings.user_key_secret)
         store.finish_load(source.name, partition, OLD.name, Mark(-1, held.log.enqueued_at))
-    shop.services.ingest.catch_up()
+    shop.services.ingest.catch_up(source.partitions())
     assert state_check(shop) == (True, f"folded: {OLD.name}, {CURRENT_VERSION.name}")
     shop.click("ann", 4)
     for held in states.marks(source, [OLD.name, CURRENT_VERSION.name]):
