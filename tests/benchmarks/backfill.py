@@ -13,17 +13,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 from redis import Redis
@@ -43,51 +39,12 @@ from shared.ingest.state_versions import CURRENT_VERSION
 from shared.ports import LogRecord, Mark
 from shared.settings import SECRET_DEFAULT
 from tests.benchmarks.event_history import history_tables, users_and_items
+from tests.benchmarks.peak_memory import PeakMemory, growth, watched
 
 SOURCE: Final = "history-bench"
 PARTITIONS: Final = 4
 SAMPLE: Final = 300
-_LOOK_S: Final = 0.5
 _REDIS_TIMEOUT_MS: Final = 120_000
-
-
-@dataclass
-class PeakMemory:
-    """The most memory (resident, MB) that a process and its children held at once, by the name of the program."""
-
-    total_mb: float = 0.0
-    by_program: dict[str, float] = field(default_factory=dict)
-
-    def look(self, process: psutil.Process) -> None:
-        found: dict[str, float] = {}
-        for one in [process, *process.children(recursive=True)]:
-            try:
-                found[one.name()] = found.get(one.name(), 0.0) + one.memory_full_info().uss / 1e6
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        if sum(found.values()) > self.total_mb:
-            self.total_mb, self.by_program = sum(found.values()), {name: round(mb) for name, mb in found.items()}
-
-
-@contextmanager
-def watched(process: psutil.Process) -> Iterator[PeakMemory]:
-    """Look at a process's memory twice a second; shared pages are not counted."""
-    peak, done = PeakMemory(), threading.Event()
-
-    def watch() -> None:
-        while not done.wait(_LOOK_S):
-            try:
-                peak.look(process)
-            except psutil.NoSuchProcess:
-                return
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        thread.join()
 
 
 def measure(events: int, folder: Path, engine: str, master: str, whole: int) -> dict[str, Any]:
@@ -133,7 +90,7 @@ def load(data: Path, redis_url: str, engine: str, master: str) -> PeakMemory:
     stage = subprocess.Popen(
         [sys.executable, "-m", "feature_jobs.backfill_state", *words], stdout=sys.stderr, env=environment
     )
-    with watched(psutil.Process(stage.pid)) as peak:
+    with watched(stage.pid) as peak:
         code = stage.wait()
     if code:
         raise subprocess.CalledProcessError(code, stage.args)
@@ -249,19 +206,6 @@ def fold_rows_of(table: pa.Table, users: set[str], items: set[str], shards: dict
         if event.item_id in items and event.event_type in BEHAVIOUR:
             place = ("item", partition, str(event.item_id))
             CURRENT_VERSION.fold_item(shards.setdefault(place, CURRENT_VERSION.decode_item(None)), event, at)
-
-
-def growth(sizes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """From one size to the next: how many times the events, the seconds and the memory."""
-    return [
-        {
-            "events": f"{before['events']:,} to {after['events']:,}",
-            "events_times": round(after["events"] / before["events"], 2),
-            "seconds_times": round(after["seconds"] / before["seconds"], 2),
-            "peak_memory_times": round(after["peak_memory_mb"] / before["peak_memory_mb"], 2),
-        }
-        for before, after in pairwise(sizes)
-    ]
 
 
 @command
