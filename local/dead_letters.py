@@ -126,7 +126,7 @@ def replay_all(
         for letter, fate in done:
             fates[fate] += 1
             print(f"{letter.id}  {fate}", flush=True)
-    print(", ".join(f"{count:,} {fate}" for fate, count in fates.items()) or "nothing to replay")
+    print("; ".join(f"{fate}: {count:,}" for fate, count in fates.items()) or "nothing to replay")
     return fates
 
 

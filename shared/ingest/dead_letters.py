@@ -155,8 +155,8 @@ class Fate(StrEnum):
     PUBLISHED = "published"
     IN_THE_LOG = "already in the log"
     DONE_BEFORE = "replayed before"
-    NO_EVENT = "its bytes are no event"
-    UNACKNOWLEDGED = "the broker log did not acknowledge it"
+    NO_EVENT = "no event: cannot be replayed"
+    UNACKNOWLEDGED = "not acknowledged by the broker log"
 
 
 def replay(
