@@ -13,7 +13,7 @@ from functions.addressable_ids import check_addressable
 from functions.circuit import Circuit
 from functions.metrics import Metrics
 from shared.errors import InfrastructureFault, InvalidEvent, RecommndrError
-from shared.events import FUTURE_LIMIT_MS, Event, decode_event, encode_event
+from shared.events import FUTURE_LIMIT_MS, MAX_EVENT_BYTES, decode_event, encode_event
 from shared.ports import EventLog
 
 MOST_EVENTS: Final = 500
@@ -36,6 +36,15 @@ class Outcome:
     event_id: str | None
     fate: Fate
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A valid event as it goes to the broker log."""
+
+    event_id: str
+    key: str
+    body: bytes
 
 
 class MalformedBatch(RecommndrError):
@@ -78,7 +87,7 @@ class EventIntake:
             BrokerUnavailable: nothing was acknowledged.
         """
         outcomes: list[Outcome] = []
-        good: list[tuple[int, Event]] = []
+        good: list[tuple[int, _Checked]] = []
         for index, raw in enumerate(_batch_of(body)):
             try:
                 good.append((index, self._checked(bytes(raw))))
@@ -95,7 +104,7 @@ class EventIntake:
             self._metrics.events.labels(outcome.fate.value).inc()
         return sorted(outcomes, key=lambda outcome: outcome.index)
 
-    def _checked(self, raw: bytes) -> Event:
+    def _checked(self, raw: bytes) -> _Checked:
         event = decode_event(raw)
         for name in ("user_id", "item_id"):
             value = getattr(event, name)
@@ -103,12 +112,15 @@ class EventIntake:
                 check_addressable(value, name)
         if event.occurred_at_ms > self._clock() + FUTURE_LIMIT_MS:
             raise InvalidEvent(f"occurred_at {event.occurred_at.isoformat()} lies more than 24 h in the future")
-        return event
+        body = encode_event(event)
+        if len(body) > MAX_EVENT_BYTES:  # written out, 1e15 is longer: the fold would refuse what was acknowledged
+            raise InvalidEvent(f"written out, the event has {len(body)} bytes, more than the {MAX_EVENT_BYTES} allowed")
+        return _Checked(event.event_id, event.partition_key, body)
 
-    def _append(self, good: Sequence[tuple[int, Event]]) -> list[Outcome]:
+    def _append(self, good: Sequence[tuple[int, _Checked]]) -> list[Outcome]:
         if not good:
             return []
-        bodies = [(event.partition_key, encode_event(event)) for _, event in good]
+        bodies = [(event.key, event.body) for _, event in good]
         answers = self._circuit.call(lambda: self._event_log.append(bodies))
         return [
             Outcome(index, event.event_id, Fate.ACCEPTED)

@@ -18,15 +18,10 @@ from local.embedded import EmbeddedServers
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.keys import PartitionKeys
 from shared.errors import ConfigurationError
-from shared.events import event_from_fields, partition_of
+from shared.events import MAX_EVENT_BYTES, event_from_fields, partition_of
 from shared.ingest.lake import ShopSettings, publish_history
 from shared.ingest.lake_table import unnumbered_table
-from tests.integration.api_shop import (
-    ApiShop,
-    behaviour,
-    open_shop,
-    problem_of,
-)
+from tests.integration.api_shop import ApiShop, behaviour, item_update, open_shop, problem_of
 
 
 @pytest.fixture
@@ -240,6 +235,20 @@ def test_settings_that_make_no_sense_are_told_and_another_origin_may_be_allowed(
     assert refused.status_code == 413
     assert refused.headers["access-control-allow-origin"] == "https://shop.example"
     assert "access-control-allow-origin" not in shop.client.get("/popular", headers=origin).headers
+
+
+def test_an_event_that_grows_beyond_the_limit_when_written_out_is_refused_and_not_buried(shop: ApiShop) -> None:
+    """Numbers may be posted shorter than they are written; what is acknowledged must be what the fold takes."""
+    changes = {"title": "\N{CLINKING BEER MUGS}" * 4000, "attributes": {f"k{number}": 1e15 for number in range(50)}}
+    event = item_update(3, **changes, description="")
+    body = json.dumps([event], ensure_ascii=False).replace("1000000000000000.0", "1e15")
+    room = MAX_EVENT_BYTES - len(body.encode()) - 10
+    answer = shop.client.post("/events", content=body.replace('"description": ""', f'"description": "{"d" * 3999}"'))
+    assert answer.status_code == 202, "a long one that fits"
+    full = body.replace('"description": ""', f'"description": "{"\N{CLINKING BEER MUGS}" * (room // 4)}"')
+    assert len(full.encode()) <= MAX_EVENT_BYTES
+    outcome = problem_of(shop.client.post("/events", content=full), 422)["outcomes"][0]
+    assert "written out" in outcome["reason"]
 
 
 LOST = "unacknowledged"
