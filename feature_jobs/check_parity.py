@@ -16,6 +16,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 import msgspec
+import pyarrow as pa
 
 from feature_jobs.exposure_order import by_minute
 from feature_jobs.parity_report import THRESHOLD, Differences, draw
@@ -42,9 +43,10 @@ _REPORT_EVERY_S: Final = 3.0
 def check_parity(blobs: BlobStore, threshold: float = THRESHOLD) -> Differences:
     """Recompute every exposure that the lake covers; time grows with events and exposures, each looked at once."""
     started = time.perf_counter()
-    coverage = _coverage(blobs)
-    past = Past.of(logged_events(read_rows(blobs)))
-    print(f"lake read in {time.perf_counter() - started:.1f} s", flush=True)
+    rows = read_rows(blobs)
+    coverage = _coverage(rows)
+    past = Past.of(logged_events(rows))
+    print(f"{rows.num_rows:,} rows of the lake read in {time.perf_counter() - started:.1f} s", flush=True)
     zone_of = cache(partial(_time_zone, blobs))
     differences = Differences(threshold)
     started = reported = time.perf_counter()
@@ -88,9 +90,8 @@ def _time_zone(blobs: BlobStore, release_id: str) -> ZoneInfo | None:
         return None
 
 
-def _coverage(blobs: BlobStore) -> dict[str, int]:
+def _coverage(rows: pa.Table) -> dict[str, int]:
     """The last sequence the lake holds of each partition, whatever the verdict on it was."""
-    rows = read_rows(blobs, columns=["source", "partition", "sequence", "last_sequence"])
     held = rows.group_by(["source", "partition"]).aggregate([("sequence", "max"), ("last_sequence", "max")])
     return {
         f"{row['source']}.{row['partition']}": max(row["sequence_max"], row["last_sequence_max"] or -1)
