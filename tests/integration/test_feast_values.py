@@ -116,7 +116,9 @@ def test_values_go_on_decaying_and_history_does_not_know_what_comes_later(shop: 
 
     shop.services.sealer.run()
     between = shop.services.exposures._clock()
-    shop.click("ann", 99)
+    # It happened before that instant and arrived after it.
+    shop.post(behaviour("ann", 99, occurred_at=from_ms(now - HOUR_MS).isoformat()))
+    shop.settle()
     shop.services.sealer.run()
     rows = [("ann", between), ("nobody", between), ("ann", now + 40 * 24 * HOUR_MS), ("ann", 1_000_000_000_000)]
     frame = pd.DataFrame({"user_id": [user for user, _ in rows], "event_timestamp": [from_ms(at) for _, at in rows]})
