@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import random
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from feature_jobs.backfill_state import backfill_state
 from local.embedded import EmbeddedServers
-from local.state_versions import main
-from shared.adapters.redis_releases import RedisReleaseStore
-from shared.adapters.redis_state import RedisStateStore
 from shared.adapters.redis_versions import StateVersions
 from shared.errors import CorruptRecord, InfrastructureFault
-from shared.events import EventSource, EventType
-from shared.features.aggregations import Count, Decayed, LastK, Layout
-from shared.features.definitions import version_name
 from shared.features.fold import ItemCounters
 from shared.features.shard import UserShard
 from shared.ingest.fold_chunk import AnyVersion
-from shared.ingest.lake import read_range
+from shared.ingest.lake import LakeManifest, ShopSettings, read_range
+from shared.ingest.lake import write_manifest as write_lake_manifest
 from shared.ingest.seal import seal_partition
-from shared.ingest.state_versions import (
-    CURRENT_LAYOUTS,
-    CURRENT_VERSION,
-    described_version,
-    needed_versions,
-    version_of,
-)
-from shared.ports import Allocation, Mark, Touched, Verdict
-from shared.releases.manifest import ReleaseManifest, write_manifest
-from tests.integration.api_shop import ApiShop, behaviour, open_shop
+from shared.ingest.state_versions import CURRENT_VERSION
+from shared.ports import Mark, Touched, Verdict
+from tests.integration.old_version import OLD, OLD_ITEM, OLD_USER
 
 SOURCE = "live-1"
-OLD_USER = Layout(
-    [Count((EventType.VIEW,)), Decayed((EventType.VIEW, EventType.CART), 3_600_000), LastK((EventType.VIEW,), 5)]
-)
-OLD_ITEM = Layout([Count((EventType.PURCHASE,)), Decayed((EventType.VIEW,), 86_400_000)])
-OLD = version_of(version_name(OLD_USER, OLD_ITEM), OLD_USER, OLD_ITEM)
-OLD_LAYOUTS = {"user": OLD_USER.describe(), "item": OLD_ITEM.describe()}
 Bodies = Callable[[int, int], list[bytes]]
 
 
@@ -100,16 +85,16 @@ def test_two_layouts_side_by_side_equal_each_alone(world: Any, bodies: Bodies) -
 
 
 def test_a_version_without_a_mark_waits_and_stops_nobody(world: Any, bodies: Bodies, tmp_path: Path) -> None:
-    records = world.publish(bodies(400, 32))
+    records = world.publish(bodies(300, 32))
     expected = clean_pass(world, records, OLD, CURRENT_VERSION)
-    world.processor(versions=[OLD]).process(records[:150])
+    world.processor(versions=[OLD]).process(records[:80])
     both = world.processor(versions=[OLD, CURRENT_VERSION])
-    both.process(records[150:300])
-    assert marks(world) == {OLD.name: Mark(299, records[299].enqueued_at), CURRENT_VERSION.name: None}
+    both.process(records[80:200])
+    assert marks(world) == {OLD.name: Mark(199, records[199].enqueued_at), CURRENT_VERSION.name: None}
     seal(world)
-    both.process(records[300:350])
+    both.process(records[200:250])
     world.store.finish_load(SOURCE, 0, CURRENT_VERSION.name, Mark(-1, records[0].enqueued_at))
-    both.process(records[350:])
+    both.process(records[250:])
     both.catch_up()
     assert world.shards() == expected
 
@@ -119,17 +104,17 @@ def test_one_that_lags_far_behind_does_not_hold_up_what_is_new(
 ) -> None:
     monkeypatch.setattr("shared.ingest.processor.LAGGING_STEPS", 1)
     monkeypatch.setattr("shared.ingest.processor.LAGGING_STEPS_CATCHING_UP", 2)
-    records = world.publish(bodies(700, 33))
+    records = world.publish(bodies(400, 33))
     expected = clean_pass(world, records, OLD, CURRENT_VERSION)
-    world.processor(versions=[OLD]).process(records[:600])
+    world.processor(versions=[OLD]).process(records[:350])
     world.store.finish_load(SOURCE, 0, CURRENT_VERSION.name, Mark(-1, records[0].enqueued_at))
     both = world.processor(versions=[OLD, CURRENT_VERSION])
-    both.process(records[600:])
+    both.process(records[350:])
     assert marks(world) == {
-        OLD.name: Mark(699, records[699].enqueued_at),
+        OLD.name: Mark(399, records[399].enqueued_at),
         CURRENT_VERSION.name: Mark(99, records[99].enqueued_at),
     }
-    for _ in range(3):
+    for _ in range(2):
         both.catch_up()
     assert world.shards() == expected
 
@@ -248,136 +233,91 @@ def test_a_broken_version_recovers_after_it_was_cleared_and_backfilled(
     assert sum(row.verdict is Verdict.DEAD and "fold failed" in (row.reason or "") for row in rows) == 0
 
 
-def manifest(release_id: str, created_at: int, **changes: Any) -> ReleaseManifest:
-    values: dict[str, Any] = {
-        "release_id": release_id, "created_at": created_at, "as_of": 0, "schema_digest": "", "feature_names": (),
-        "state_version": CURRENT_VERSION.name, "time_zone": "UTC", "currency": "GBP", "bought_window_days": 30,
-        "shop_name": "", "sources": (), "items_count": 0, "users_count": 0, "als": {}, "evaluation": {},
-        "drift_baseline": {}, "mlflow_run_id": None, "files": {}, "state_layouts": CURRENT_LAYOUTS,
-    }  # fmt: skip
-    return ReleaseManifest(**(values | changes))
-
-
-@dataclass
-class Published:
-    weights: tuple[tuple[str, float], ...]
-    history: list[str]
-
-    def allocation(self) -> Allocation | None:
-        return Allocation(1, "", self.weights) if self.weights else None
-
-    def published(self) -> list[str]:
-        return self.history
-
-
-def test_the_versions_needed_are_those_of_traffic_and_rollback_the_oldest_first() -> None:
-    old = {"state_version": OLD.name, "state_layouts": OLD_LAYOUTS}
-    held = {
-        "r1": manifest("r1", 1, **old),
-        "r2": manifest("r2", 2),
-        "r3": manifest("r3", 3),
-        "bare": manifest("bare", 0, state_version=OLD.name, state_layouts=None),
-        "other format": manifest("other format", 0, state_version="00000000", state_layouts=OLD_LAYOUTS),
-    }
-    both, current = [OLD.name, CURRENT_VERSION.name], [CURRENT_VERSION.name]
-    for weights, history, folded, allocated in (
-        ((), [], current, set()),
-        ((("r1", 1.0),), ["r1"], both, {OLD.name}),
-        ((("r2", 0.05), ("r1", 0.95)), ["r1"], both, set(both)),
-        ((("r2", 1.0), ("r1", 0.0)), ["r2", "r1"], both, set(current)),
-        ((("r3", 1.0),), ["r3", "r2", "r1"], current, set(current)),
-    ):
-        needed = needed_versions(Published(weights, history), held.__getitem__)
-        assert [version.name for version in needed.fold] == folded
-        assert needed.allocated == allocated
-        assert needed.beyond == {}
-    for name in ("bare", "other format"):
-        needed = needed_versions(Published(((name, 1.0),), [name]), held.__getitem__)
-        assert [version.name for version in needed.fold] == current
-        assert "another format" in needed.beyond[name]
-    with pytest.raises(CorruptRecord):
-        described_version("1" * 8, {"user": [{"kind": "median"}], "item": []})
-
-
-@pytest.fixture
-def shop(servers: EmbeddedServers, tmp_path: Path) -> Iterator[ApiShop]:
-    with open_shop(servers.state_url, servers.log_url, tmp_path) as opened:
-        yield opened
-
-
-def state_check(shop: ApiShop) -> tuple[bool, str]:
-    (check,) = [one for one in shop.services.readiness.checks() if one.name == "state_versions"]
-    return check.ok, check.detail
-
-
-def test_a_worker_follows_what_is_published_and_says_who_waits_or_is_broken(shop: ApiShop) -> None:
-    source = EventSource(shop.settings.event_source, (shop.settings.partition_count,))
-    states = StateVersions(shop.releases._client)
-    keeper = next(one for one in shop.services.background if one._name == "version-keeper")
-    assert state_check(shop) == (True, f"folded: {CURRENT_VERSION.name}")
-    shop.publish("r-old", state_version=OLD.name, state_layouts=OLD_LAYOUTS, created_at=-1)
-    keeper.take_step()
-    shop.click("ann", 3)  # goes on though the other version has no mark
-    ok, detail = state_check(shop)
-    assert not ok, "a release with traffic reads a state that nobody folds"
-    assert f"{OLD.name} waits for its backfill" in detail
-
-    shop.publish("r-test-2")
-    shop.releases.set_published(["r-test-2", "r-old"])
-    keeper.take_step()
-    ok, detail = state_check(shop)
-    assert ok, "only a rollback would need it"
-    assert f"{OLD.name} waits for its backfill" in detail
-
-    for partition, held in enumerate(states.marks(source, [])):
-        assert held.log is not None
-        store = RedisStateStore(shop.releases._client, shop.settings.user_key_secret)
-        store.finish_load(source.name, partition, OLD.name, Mark(-1, held.log.enqueued_at))
-    shop.services.ingest.catch_up(source.partitions())
-    assert state_check(shop) == (True, f"folded: {OLD.name}, {CURRENT_VERSION.name}")
-    shop.click("ann", 4)
-    for held in states.marks(source, [OLD.name, CURRENT_VERSION.name]):
-        assert held.versions == dict.fromkeys([OLD.name, CURRENT_VERSION.name], held.log)
-
-    states.mark_broken(CURRENT_VERSION.name, "a test said so")
-    keeper.take_step()
-    shop.click("ann", 5)
-    ok, detail = state_check(shop)
-    assert not ok
-    assert "a test said so" in detail
-    assert "local.state_versions clear" in detail
-    assert any(held.versions[CURRENT_VERSION.name] != held.log for held in states.marks(source, [CURRENT_VERSION.name]))
-    states.mark_broken(OLD.name, "and of this one")
-    keeper.take_step()
-    shop.post(behaviour("ann", 6))
-    with pytest.raises(InfrastructureFault, match="every state version in use is broken"):
-        shop.pump()
-
-
-def test_the_command_lists_versions_and_clears_only_what_nobody_reads(
-    world: Any, bodies: Bodies, servers: EmbeddedServers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_workers_of_both_deployments_backups_and_sealing_at_random_equal_a_clean_pass(
+    world: Any, bodies: Bodies, seed: int
 ) -> None:
-    where = ["--redis", servers.state_url, "--data", str(tmp_path)]
-    records = world.publish(bodies(60, 41))
-    world.processor(versions=[OLD, CURRENT_VERSION]).process(records)
-    world.processor(versions=[CURRENT_VERSION]).process(world.publish(bodies(5, 42)))
-    write_manifest(world.blobs, manifest("r-new", 2))
-    releases = RedisReleaseStore(world.client)
-    releases.set_allocation(Allocation(1, "", (("r-new", 1.0),)))
-    assert main([*where, "list"]) == 0
-    listed = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[1:]}
-    assert listed[CURRENT_VERSION.name].endswith("r-new" + " " * 37 + "folded")
-    assert listed[OLD.name].endswith("unused: clear it")
+    """A rollout as it comes: nobody agrees on the versions, and the state goes back to older copies meanwhile."""
+    draw = random.Random(seed)
+    records = world.publish(bodies(260, 50 + seed))
+    expected = clean_pass(world, records, OLD, CURRENT_VERSION)
+    world.processor(versions=[OLD, CURRENT_VERSION]).process(records[:10])
+    sets = [[OLD], [OLD, CURRENT_VERSION], [CURRENT_VERSION], [CURRENT_VERSION, OLD]]
+    workers = [world.processor(versions=versions) for versions in sets]
+    backup, position = world.copy_state(), 10
+    while position < len(records):
+        first, last = max(0, position - draw.randrange(60)), position + draw.randrange(1, 60)
+        draw.choice(workers).process(records[first:last])
+        position = max(position, min(last, len(records)))
+        match draw.randrange(8):
+            case 0:
+                seal(world)
+            case 1:
+                backup = world.copy_state()
+            case 2:
+                world.restore_state(backup)
+            case 3:
+                draw.choice(workers).catch_up()
+    workers[1].catch_up()
+    assert world.shards() == expected
 
-    assert main([*where, "clear", CURRENT_VERSION.name]) == 2
-    assert "--force" in capsys.readouterr().err
-    before = {name for name in world.shards() if OLD.name not in name}
-    assert main([*where, "clear", OLD.name]) == 0
-    assert set(world.shards()) == before
-    StateVersions(world.client).mark_broken(CURRENT_VERSION.name, "it raised")
-    main([*where, "list"])
-    assert "broken: it raised" in capsys.readouterr().out
-    assert main([*where, "clear", CURRENT_VERSION.name]) == 0
-    main([*where, "list"])
-    assert "waits for its backfill" in capsys.readouterr().out
-    assert StateVersions(world.client).broken() == {}
+
+def test_old_and_new_workers_at_once_on_one_partition_count_everything_once(world: Any, bodies: Bodies) -> None:
+    records = world.publish(bodies(200, 61))
+    expected = clean_pass(world, records, OLD, CURRENT_VERSION)
+    world.processor(versions=[OLD, CURRENT_VERSION]).process(records[:5])
+    faults: list[BaseException] = []
+
+    def consume(versions: list[AnyVersion], seed: int) -> None:
+        processor, draw, position = world.processor(versions=versions), random.Random(seed), 0
+        try:
+            while position < len(records):
+                size = draw.randrange(1, 60)
+                processor.process(records[position : position + size])
+                position += size
+        except BaseException as error:  # noqa: BLE001 - a thread's fault must reach the test
+            faults.append(error)
+
+    threads = [
+        threading.Thread(target=consume, args=(versions, seed))
+        for seed, versions in enumerate(([OLD], [OLD, CURRENT_VERSION]))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    world.processor(versions=[OLD, CURRENT_VERSION]).catch_up()
+    assert world.shards() == expected
+
+
+def test_a_version_that_was_loaded_ahead_of_the_log_waits_for_it_and_what_was_decided_stands(
+    world: Any, bodies: Bodies, servers: EmbeddedServers
+) -> None:
+    """The state came back from an older copy, and the lake, which the backfill reads, is further on."""
+    records = world.publish(bodies(300, 62))
+    world.processor(versions=[raising(OLD, {"event-62-120", "event-62-121"})]).process(records)
+    verdicts = world.landing()
+    assert any(sequence >= 120 and verdict is Verdict.DEAD for sequence, verdict in verdicts)
+    shards = world.shards()
+    world.client.flushall()
+    world.processor(versions=[OLD]).process(records[:100])
+    seal(world)
+    backup = world.copy_state()
+    world.processor(versions=[raising(OLD, {"event-62-120", "event-62-121"})]).process(records[100:250])
+    seal(world)
+    world.restore_state(backup)
+    write_lake_manifest(world.blobs, LakeManifest(version=1, shop=ShopSettings()))
+    backfill_state(world.blobs.root, servers.state_url, "test secret", CURRENT_VERSION, engine="local")
+    assert marks(world) == {
+        OLD.name: Mark(99, records[99].enqueued_at),
+        CURRENT_VERSION.name: Mark(249, records[249].enqueued_at),
+    }
+    both = world.processor(versions=[OLD, CURRENT_VERSION])
+    both.process(records[100:180])
+    both.process(records[180:])
+    assert {name: value for name, value in world.shards().items() if CURRENT_VERSION.name not in name} == shards
+    assert len(set(marks(world).values())) == 1
+    seal(world)
+    rows = read_range(world.blobs, SOURCE, 0, 0, 1000)
+    assert [(row.sequence, row.verdict) for row in rows] == verdicts
