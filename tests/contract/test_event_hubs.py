@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,6 +106,23 @@ def test_every_event_goes_to_the_partition_of_its_key_in_order(
     assert log.append([]) == []
     log.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("event-hubs")]
+
+
+def test_requests_at_once_share_the_senders_and_each_keeps_its_order(
+    peer: EventHubPeer, open_log: Callable[..., EventHubsEventLog]
+) -> None:
+    log = open_log()
+
+    def post(user: int) -> bool:
+        return all(all(log.append([(f"user-{user}", b"%d %d" % (user, number))])) for number in range(15))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(post, range(8)))
+    for user in range(8):
+        kept = [
+            body for body in peer.bodies(partition_of(f"user-{user}", PARTITIONS)) if body.startswith(b"%d " % user)
+        ]
+        assert kept == [b"%d %d" % (user, number) for number in range(15)]
 
 
 def test_batches_are_cut_by_the_size_the_hub_takes_and_an_event_beyond_it_fails_alone(
