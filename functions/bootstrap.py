@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from functions.background import Background
-from functions.broker import Broker, open_broker
 from functions.catalog_reader import CatalogReader
 from functions.circuit import Circuit
 from functions.event_intake import EventIntake
@@ -32,6 +31,7 @@ from functions.seal_lake import LakeSealer
 from functions.state_health import StateHealth
 from functions.version_keeper import VersionKeeper, recording
 from shared.adapters.blob_address import open_blobs
+from shared.adapters.broker import Broker, open_broker
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_releases import RedisReleaseStore
 from shared.adapters.redis_shards import RedisShardReader
