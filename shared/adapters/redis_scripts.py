@@ -111,6 +111,7 @@ while k < #KEYS do
   }
   a, k = a + 6 + counters + users, k + 3 + users
 end
+if k ~= #KEYS or a ~= #ARGV + 1 then error({err = 'MALFORMED the keys and arguments do not fit together'}) end
 
 if log_in then
   expect_mark(KEYS[1], log_before)

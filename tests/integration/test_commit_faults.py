@@ -153,6 +153,19 @@ def test_rows_out_of_order_let_nothing_be_half_written(store: RedisStateStore, s
         refused_whole(state_client, store, "DISORDER", replace(offered, log=replace(offered.log, rows=rows)))
 
 
+@pytest.mark.parametrize("lost", ["an argument", "a key"])
+def test_arguments_that_do_not_fit_together_let_nothing_be_half_written(
+    store: RedisStateStore, state_client: Redis, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    class Losing:
+        def run(self, client: Redis, keys: list[str], arguments: list[Any]) -> object:
+            keys, arguments = (keys, arguments[:-1]) if lost == "an argument" else (keys[:-1], arguments)
+            return COMMIT.run(client, keys, arguments)
+
+    monkeypatch.setattr("shared.adapters.redis_state.COMMIT", Losing())
+    refused_whole(state_client, store, "MALFORMED")
+
+
 @pytest.mark.parametrize("role", ["log mark", "mark of v", "mark of w"])
 @pytest.mark.parametrize("held", ["4:1005", "5:1005", "", None])
 def test_a_mark_that_moved_lets_nothing_be_half_written(
