@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -43,7 +44,8 @@ class EventPump:
     """One consumer thread over all partitions.
 
     A batch holds one partition's records. Its checkpoint moves after the call, even when the call still raised after
-    its retries: Azure's host does so, and the processor's gap rule heals it. A stop leaves the checkpoint alone.
+    its retries: Azure's host does so, and the processor's gap rule heals it. A stop amid the retries leaves the
+    checkpoint alone.
     """
 
     def __init__(
@@ -57,8 +59,14 @@ class EventPump:
         retry: RetryPolicy = RetryPolicy(),
         wait: Callable[[Mapping[int, int], int], None] | None = None,
         idle_ms: int = 200,
+        checkpoint_ms: int = 0,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`wait(after_sequences, timeout_ms)` returns when there is more to read; without it the pump polls."""
+        """`wait(after_sequences, timeout_ms)` returns when there is more to read; without it the pump polls.
+
+        Checkpoints are written at most every `checkpoint_ms`, when nothing is to be read, and at the end: each costs
+        the log's server a sync of its file, and one that lags costs a redelivery.
+        """
         self._reader = reader
         self._checkpoints = checkpoints
         self._partitions = tuple(partitions)
@@ -70,6 +78,10 @@ class EventPump:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._positions: dict[int, int] = {}
+        self._checkpoint_s = checkpoint_ms / 1000
+        self._seconds = seconds
+        self._unwritten: dict[int, int] = {}
+        self._written_s = float("-inf")
 
     def start(self) -> None:
         """Run in a thread of its own."""
@@ -90,13 +102,19 @@ class EventPump:
         while not self._stop.is_set():
             try:
                 if self.pump_once() == 0:
+                    self._write_checkpoints()
                     self._rest()
                 failures = 0
             except InfrastructureFault as error:
                 failures += 1
                 self._positions.clear()
+                self._unwritten.clear()
                 log.warning("event pump: %s", error)
                 self._stop.wait(self._retry.delay_s(failures))
+        try:
+            self._write_checkpoints()
+        except InfrastructureFault as error:
+            log.warning("event pump: checkpoints not written, the next start reads again: %s", error)
 
     def pump_once(self) -> int:
         """Offer one batch of each partition and return how many records were offered. Raises BrokerUnavailable."""
@@ -106,10 +124,17 @@ class EventPump:
                 break
             records = self._reader.read(partition, self._position(partition), self._batch_size)
             if records and self._offer(records):
-                self._checkpoints.set(partition, records[-1].sequence)
-                self._positions[partition] = records[-1].sequence
+                self._unwritten[partition] = self._positions[partition] = records[-1].sequence
                 offered += len(records)
+                if self._seconds() - self._written_s >= self._checkpoint_s:
+                    self._write_checkpoints()
         return offered
+
+    def _write_checkpoints(self) -> None:
+        for partition, sequence in list(self._unwritten.items()):
+            self._checkpoints.set(partition, sequence)
+            del self._unwritten[partition]
+        self._written_s = self._seconds()
 
     def _position(self, partition: int) -> int:
         held = self._positions.get(partition)

@@ -34,6 +34,7 @@ DEFAULT_PORT: Final = 7071
 DEFAULT_HOST: Final = "127.0.0.1"
 GRACEFUL_SHUTDOWN_S: Final = 5
 PUMP_TIMEOUT_MS: Final = 2000
+CHECKPOINT_MS: Final = 250
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -85,7 +86,9 @@ def embedded_pump(settings: Settings, stack: ExitStack, handler: Handler) -> Pum
     client = stack.enter_context(closing(connect(settings.event_log_url, timeout_ms=timeout_ms)))
     broker = RedisEventLog(client, settings.event_source, settings.partition_count)
     checkpoints = RedisCheckpoints(client, settings.event_source)
-    return EventPump(broker, checkpoints, range(settings.partition_count), handler, wait=broker.wait)
+    return EventPump(
+        broker, checkpoints, range(settings.partition_count), handler, wait=broker.wait, checkpoint_ms=CHECKPOINT_MS
+    )
 
 
 class Triggers:

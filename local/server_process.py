@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +45,16 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(data: Path, port: int, environment: Mapping[str, str] | None = None) -> Iterator[ServerProcess]:
-    """Serve a folder while the block runs; port 0 takes a free one. Raises ServerDidNotStart."""
+def server_process(
+    data: Path, port: int, environment: Mapping[str, str] | None = None, arguments: Sequence[str] = ()
+) -> Iterator[ServerProcess]:
+    """Serve a folder while the block runs; port 0 takes a free one, `arguments` are more of local.serve's.
+
+    Raises ServerDidNotStart.
+    """
     data.mkdir(parents=True, exist_ok=True)
     log_path = data / LOG_NAME
-    command = [sys.executable, "-m", "local.serve", "--data", str(data), "--port", str(port)]
+    command = [sys.executable, "-m", "local.serve", "--data", str(data), "--port", str(port), *arguments]
     with log_path.open("wb") as output:
         process = subprocess.Popen(
             command,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,6 +158,31 @@ def test_the_thread_hands_over_what_comes_and_outlives_a_broker_that_is_away(
         assert come.wait_for(lambda: len(seen) >= len(published), 20)
     pump.stop()
     assert seen == published
+
+
+def test_checkpoints_may_be_written_now_and_then_and_are_at_the_end(
+    log: RedisEventLog, checkpoints: RedisCheckpoints
+) -> None:
+    published = [sequence for part, sequence in append(log, 20) if part == 0]
+    now_s = [0.0]
+    pump = EventPump(log, checkpoints, [0], Handler(), batch_size=4, checkpoint_ms=250, seconds=lambda: now_s[0])
+    pump.pump_once()
+    assert checkpoints.get(0) == 3
+    pump.pump_once()
+    assert checkpoints.get(0) == 3, "not yet"
+    now_s[0] = 0.3
+    pump.pump_once()
+    assert checkpoints.get(0) == min(11, published[-1])
+    handler = Handler()
+    pump = EventPump(log, checkpoints, [0], handler, batch_size=2, checkpoint_ms=10**9, seconds=lambda: now_s[0])
+    pump.start()
+    append(log, 20)
+    deadline = time.monotonic() + 20
+    while (last := log.last_sequence(0)) != (handler.calls[-1][-1][1] if handler.calls else -1):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    pump.stop()
+    assert checkpoints.get(0) == last
 
 
 def test_the_pause_grows_to_its_bound() -> None:
