@@ -33,6 +33,7 @@ from shared.errors import ConfigurationError, InfrastructureFault, ReleaseUnavai
 from shared.events import EventSource
 from shared.ingest.fold_chunk import AnyVersion
 from shared.ingest.lake import read_manifest
+from shared.ingest.partitioning import live_source, with_live
 from shared.ingest.processor import EventProcessor
 from shared.ingest.state_versions import needed_versions
 from shared.releases.manifest import read_manifest as read_release
@@ -95,7 +96,9 @@ class HandOver:
     @classmethod
     def to_the_end_of(cls, broker: Broker, blobs: FolderBlobStore, client: Redis, settings: Settings) -> HandOver:
         """For every version that releases need, but those marked broken. Raises InfrastructureFault."""
-        live = EventSource(settings.event_source, (settings.partition_count,))
+        manifest = read_manifest(blobs)
+        held = None if manifest is None else manifest.source(settings.event_source)
+        (live,) = with_live([] if held is None else [held.event_source()], live_source(settings))
         needed = needed_versions(RedisReleaseStore(client), partial(read_release, blobs)).fold
         broken = StateVersions(client).broken()
         versions = [one for one in needed if one.name not in broken]
@@ -191,6 +194,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = _settings(arguments.data, os.environ, arguments.redis, arguments.broker, stack)
         os.environ.update({"REDIS_URL": settings.redis_url, "BLOB_URL": str(arguments.data)})
         engine = ["--engine", arguments.engine]
+        for name, url in (("state", settings.redis_url), ("broker log", settings.event_log_url)):
+            print(f"{name:11}{url.rpartition('@')[2]}", flush=True)
         return rebuild(arguments.data, settings, engine, patience_s=arguments.patience)
 
 

@@ -133,6 +133,20 @@ def test_a_hole_inside_the_parquet_ends_the_load_before_it_and_the_stream_fills_
     assert world.shards() == before
 
 
+def test_rows_that_stand_in_two_files_count_once(
+    world: Any, servers: EmbeddedServers, bodies: Callable[[int, int], list[bytes]], tmp_path: Path
+) -> None:
+    world.processor().process(world.publish(bodies(300, 5)))
+    before = world.shards()
+    rows = world.store.landing_rows("live-1", 0, 0, 299)
+    for start, stop in ((0, 120), (80, 200), (190, 300)):
+        write_sealed(world.blobs, rows[start:stop])
+    write_manifest(world.blobs, LakeManifest(version=1, shop=ShopSettings()))
+    world.client.flushall()
+    assert backfill_state(tmp_path, servers.state_url, SECRET) == 1
+    assert world.shards() == before
+
+
 def test_a_sealed_file_that_lacks_a_row_is_refused(
     world: Any, servers: EmbeddedServers, bodies: Callable[[int, int], list[bytes]], tmp_path: Path
 ) -> None:
