@@ -218,6 +218,9 @@ class EventSource:
 
 _PLAIN_ID = re.compile(rf"[ -.0-~]{{1,{MAX_ID_BYTES}}}").fullmatch
 """Printable ASCII without the slash, which nearly every id is."""
+_IDS = ("event_id", "user_id", "item_id", "session_id", "recommendation_id")
+_PLAIN_IDS = re.compile(rf"[ -.0-~]{{1,{MAX_ID_BYTES}}}(?:\n[ -.0-~]{{1,{MAX_ID_BYTES}}}){{{len(_IDS) - 1}}}").fullmatch
+"""All five, one a line: a line break inside an id makes more lines than ids."""
 _FORBIDDEN_IN_ID = re.compile(r"[\x00-\x1f/\x7f-\x9f]").search
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = datetime(1970, 1, 1, 0, 0, 0, 1000, tzinfo=UTC) - _EPOCH
@@ -233,15 +236,12 @@ def _convert[T](value: object, kind: type[T]) -> T:
 
 
 def _checked(event: Event) -> Event:
-    check_id(event.event_id, "event_id")
-    if event.user_id is not None:
-        check_id(event.user_id, "user_id")
-    if event.item_id is not None:
-        check_id(event.item_id, "item_id")
-    if event.session_id is not None:
-        check_id(event.session_id, "session_id")
-    if event.recommendation_id is not None:
-        check_id(event.recommendation_id, "recommendation_id")
+    ids = event.event_id, event.user_id, event.item_id, event.session_id, event.recommendation_id
+    if not _PLAIN_IDS("\n".join(["-" if one is None else one for one in ids])):
+        for name in _IDS:
+            value = getattr(event, name)
+            if value is not None:
+                check_id(value, name)
     _check_instant(event.occurred_at, "occurred_at")
     kind = event.event_type
     if kind in BEHAVIOUR:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import exp2, log
-from operator import add, itemgetter, mul
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -111,6 +111,30 @@ class Intake:
     """(slot, k)."""
 
 
+class Spread:
+    """From columns of some slots to columns of more: every value to its place, what is new to the value of nothing."""
+
+    def __init__(self, held: Slots, wanted: Slots) -> None:
+        def places(held: Sequence[int], wanted: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+            return _picker([held.index(slot) if slot in held else len(held) for slot in wanted])
+
+        self._decayed = places(held.decayed, wanted.decayed)
+        self._counts = places(held.counts, wanted.counts)
+        self._earliest = places(held.earliest, wanted.earliest)
+        self._lists = places(held.lists, wanted.lists)
+
+    def __call__(
+        self, sums: Sequence[float], counts: Sequence[int], earliest: Sequence[int], lists: Sequence[bytes]
+    ) -> tuple[list[float], list[int], list[int], list[bytes]]:
+        """The four columns of a state, spread."""
+        return (
+            list(self._decayed((*sums, 0.0))),
+            list(self._counts((*counts, 0))),
+            list(self._earliest((*earliest, NEVER))),
+            list(self._lists((*lists, b""))),
+        )
+
+
 class Slots:
     """The slots that events of some types change: all that a state of such events holds and stores.
 
@@ -134,6 +158,7 @@ class Slots:
         half_lives = [layout.decayed[slot].half_life_ms for slot in self.decayed]
         self._half_lives = sorted(set(half_lives))
         self._each_sum = _picker([self._half_lives.index(one) for one in half_lives])
+        self._spreads: dict[int, Spread] = {}
         self.intakes = {
             kind: self._intake_of(layout, kind) for kind in EventType if kind in kinds or kind not in layout.kinds
         }
@@ -152,10 +177,19 @@ class Slots:
             listed=tuple((place, layout.lists[self.lists[place]].k) for place in taking(layout.lists, self.lists)),
         )
 
+    def spread(self, held: Slots) -> Spread:
+        """How columns of the slots `held`, all of which are here too, become columns of these."""
+        found = self._spreads.get(held.seen)
+        if found is None:
+            found = self._spreads[held.seen] = Spread(held, self)
+        return found
+
+    def _factors(self, elapsed_ms: int) -> tuple[float, ...]:
+        return self._each_sum([exp2(-elapsed_ms / half_life) for half_life in self._half_lives])
+
     def decay(self, sums: Sequence[float], elapsed_ms: int) -> list[float]:
         """The decayed sums after `elapsed_ms` (>= 0)."""
-        factors = [exp2(-elapsed_ms / half_life) for half_life in self._half_lives]
-        return list(map(mul, sums, self._each_sum(factors)))
+        return [held * factor for held, factor in zip(sums, self._factors(elapsed_ms), strict=True)]
 
     def fold(self, sums: Sequence[float], newest_at: int, event: Event, at: int) -> list[float]:
         """The decayed sums at max(newest_at, at): `sums` standing at `newest_at`, and an event of effective time `at`.
@@ -163,19 +197,18 @@ class Slots:
         The one place where decayed values change. Before the first event all sums are zero and `newest_at` is as far
         back as an integer goes.
         """
-        amounts: Sequence[float] = self.intakes[event.event_type].pick_amounts(amounts_of(event))
-        if at > newest_at:
-            sums = self.decay(sums, at - newest_at)
-        elif at < newest_at:
-            amounts = self.decay(amounts, newest_at - at)
-        return list(map(add, sums, amounts))
+        amounts = self.intakes[event.event_type].pick_amounts(amounts_of(event))
+        each = zip(sums, amounts, self._factors(abs(at - newest_at)), strict=True)
+        if at < newest_at:
+            return [held + amount * factor for held, amount, factor in each]
+        return [held * factor + amount for held, amount, factor in each]
 
 
 def _taken(aggregations: Sequence[Aggregation], kinds: Iterable[EventType]) -> list[int]:
     return [slot for slot, one in enumerate(aggregations) if not set(one.events).isdisjoint(kinds)]
 
 
-def _picker(places: Sequence[int]) -> Callable[[Sequence[float]], tuple[float, ...]]:
+def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
     """A function from a sequence to the tuple of its values at these places."""
     if len(places) > 1:
         return itemgetter(*places)

@@ -24,6 +24,7 @@ _HEADER = struct.Struct("<BqqHH")
 _HASH_BYTES = 8
 _TIME_BYTES = 6
 _ACCEPTED_BYTES = _HASH_BYTES + _TIME_BYTES
+_ALL_BUT_ONE = (RING_SIZE - 1) * _ACCEPTED_BYTES
 
 
 @dataclass(slots=True)
@@ -48,14 +49,12 @@ class AcceptedIds:
         while ring and _time(ring, 0) < oldest:
             ring = ring[_ACCEPTED_BYTES:]
         wanted = event_hash.to_bytes(_HASH_BYTES)
-        place = _find(ring, wanted)
-        if place >= 0:
+        if wanted in ring and (place := _find(ring, wanted)) >= 0:
             if _time(ring, place) >= oldest:
                 self.packed = ring
                 return False
             ring = ring[:place] + ring[place + _ACCEPTED_BYTES :]
-        ring += wanted + enqueued_at.to_bytes(_TIME_BYTES)
-        self.packed = ring[-RING_SIZE * _ACCEPTED_BYTES :]
+        self.packed = ring[-_ALL_BUT_ONE:] + wanted + enqueued_at.to_bytes(_TIME_BYTES)
         return True
 
 

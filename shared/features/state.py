@@ -82,14 +82,12 @@ class EntityState:
 
     def _widen(self, slots: Slots) -> None:
         """Hold these slots, which include those held."""
-        held = self.slots
-        if held is slots:
-            return
-        self.sums = _spread(held.decayed, self.sums, slots.decayed, 0.0)
-        self.tallies = _spread(held.counts, self.tallies, slots.counts, 0)
-        self.firsts = _spread(held.earliest, self.firsts, slots.earliest, NEVER)
-        self.packed = _spread(held.lists, self.packed, slots.lists, b"")
-        self.slots = slots
+        if slots is not self.slots:
+            spread = slots.spread(self.slots)
+            self.sums, self.tallies, self.firsts, self.packed = spread(
+                self.sums, self.tallies, self.firsts, self.packed
+            )
+            self.slots = slots
 
     def expired(self, now_at: int) -> bool:
         """Has nothing been enqueued for this entity for so long that its behaviour no longer counts?"""
@@ -153,10 +151,8 @@ class EntityState:
     @property
     def lists(self) -> list[list[Entry]]:
         """The entries of each list, ascending."""
-        return [
-            unpack_entries(packed)
-            for packed in _spread(self.slots.lists, self.packed, range(len(self.layout.lists)), b"")
-        ]
+        held = dict(zip(self.slots.lists, self.packed, strict=True))
+        return [unpack_entries(held.get(slot, b"")) for slot in range(len(self.layout.lists))]
 
     def list_columns(self, slot: int) -> tuple[list[int], NDArray[np.int64]]:
         """Item hashes and effective times (int64[n], epoch ms) of one list, ascending in time."""
@@ -208,9 +204,3 @@ class EntityState:
             list(values[earliest_at:lengths_at]),
             packed,
         )
-
-
-def _spread[T](held: Sequence[int], values: Sequence[T], wanted: Sequence[int], fill: T) -> list[T]:
-    """`values` of the slots `held` at their places among the slots `wanted`, `fill` elsewhere."""
-    known = dict(zip(held, values, strict=True))
-    return [known.get(slot, fill) for slot in wanted]

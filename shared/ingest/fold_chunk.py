@@ -183,23 +183,29 @@ def _fold_entries(
     rows: list[LandingRow] = []
     counted: dict[int, None] = {}
     products: set[int] = set()
+    users = [(one.users, one.version.fold_user) for one in shards]
+    items = [(one.items, one.version.fold_item) for one in shards]
     for entry in entries:
         row, event = entry.row, entry.event
-        if event is not None and event.event_type is EventType.ITEM_UPDATED:
+        if event is None:
+            rows.append(row)
+            continue
+        if event.event_type is EventType.ITEM_UPDATED:
             _update_product(event, row, catalogue, products)
-        elif event is not None:
-            # A duplicate moves its user's shard on too (sequence, ring), so it is offered whoever judged it.
-            user = str(event.user_id)
-            verdicts = [one.version.fold_user(one.users[user], event, row.enqueued_at, row.sequence) for one in shards]
-            accepted = row.verdict is Verdict.ACCEPTED if entry.standing else verdicts[0]
-            if accepted and event.event_type in BEHAVIOUR:
-                item = id_hash(str(event.item_id))
-                counted[item] = None
-                for one in shards:
-                    one.version.fold_item(one.items[item], event, row.enqueued_at)
-            if not accepted and not entry.standing:
-                row = replace(row, verdict=Verdict.DUPLICATE)
+            rows.append(row)
+            continue
+        # A duplicate moves its user's shard on too (sequence, ring), so it is offered whoever judged it.
+        user, enqueued_at, sequence = str(event.user_id), row.enqueued_at, row.sequence
+        verdicts = [fold_user(held[user], event, enqueued_at, sequence) for held, fold_user in users]
+        accepted = row.verdict is Verdict.ACCEPTED if entry.standing else verdicts[0]
+        if not accepted and not entry.standing:
+            row = replace(row, verdict=Verdict.DUPLICATE)
         rows.append(row)
+        if accepted and event.event_type in BEHAVIOUR and event.item_id is not None:
+            item = id_hash(event.item_id)
+            counted[item] = None
+            for counters, fold_item in items:
+                fold_item(counters[item], event, enqueued_at)
     return rows, counted, products
 
 
