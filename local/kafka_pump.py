@@ -23,7 +23,7 @@ IDLE_S: Final = 0.2
 SESSION_TIMEOUT_MS: Final = 10_000
 """So long after a consumer was killed its partitions go to another one."""
 CLOSING_S: Final = 15.0
-UNLIMITED: Final = RetryPolicy()
+UNLIMITED: Final = RetryPolicy(longest_delay_s=1.0)
 
 
 @dataclass(slots=True)
