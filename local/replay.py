@@ -24,8 +24,8 @@ from typing import Final
 from local.replay_delivery import Delivery, Pace, ProgressFile, Recorded, moved
 from local.replay_screen import replay_screen
 from local.replay_source import DaySummary, Place, RecordedDays
+from shared.adapters.blob_address import open_blobs
 from shared.adapters.broker import open_broker
-from shared.adapters.folder_blob import FolderBlobStore
 from shared.cli import command
 from shared.errors import BrokerUnavailable, ConfigurationError
 from shared.events import Event, from_ms
@@ -88,7 +88,7 @@ def replay(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Push what the arguments say; 0 when all is acknowledged, 1 when the broker log gave no answer for minutes."""
     settings = target_settings(environ, arguments)
     recorded = RecordedDays(
-        FolderBlobStore(_shop_folder(arguments.lake)),
+        open_blobs(_shop(arguments.lake)),
         source=arguments.source,
         first=arguments.first,
         last=arguments.last,
@@ -160,16 +160,19 @@ def _begin(progress: ProgressFile, arguments: argparse.Namespace) -> Place | Non
     return None
 
 
-def _shop_folder(lake: Path) -> Path:
-    """The shop's folder, of which `lake` may be the part that is the lake."""
-    return lake.parent if lake.name == "lake" and (lake / "lake_manifest.json").exists() else lake
+def _shop(lake: str) -> str:
+    """The shop's folder, of which `lake` may be the part that is the lake; a blob container stays as it is."""
+    if "://" in lake:
+        return lake
+    folder = Path(lake).resolve()
+    return str(folder.parent if folder.name == "lake" and (folder / "lake_manifest.json").exists() else folder)
 
 
 def _progress_path(arguments: argparse.Namespace, settings: Settings) -> Path:
     """A file of its own for each lake, target and choice of days; without a password, which may change."""
     target = arguments.to.rpartition("@")[2]
     parts = (
-        arguments.lake.resolve(), target, settings.event_source, arguments.source, arguments.first, arguments.last,
+        _shop(arguments.lake), target, settings.event_source, arguments.source, arguments.first, arguments.last,
     )  # fmt: skip
 
     digest = blake2b("\n".join(map(str, parts)).encode(), digest_size=6).hexdigest()
@@ -193,7 +196,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m local.replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     option = parser.add_argument
-    option("--lake", type=Path, required=True, metavar="DIR", help="the folder of the shop whose lake is replayed")
+    option("--lake", required=True, metavar="DIR", help="the shop whose lake is replayed, as BLOB_URL names it")
     option(
         "--to", required=True, metavar="BROKER",
         help="kafka://host:port/topic, eventhubs://namespace/hub, or unix:// or redis:// as local.serve prints it; "

@@ -344,7 +344,8 @@ class _Connection:
             log, begin = peer.partitions[number], peer.beginnings[number]
             last = log[-1] if log else None
             return {
-                "name": "hub", "partition": str(number), "begin_sequence_number": _long(begin if begin < len(log) else 0),
+                "name": "hub", "partition": str(number),
+                "begin_sequence_number": _long(begin if begin < len(log) else 0),
                 "last_enqueued_sequence_number": _long(last.sequence if last else -1), "last_enqueued_offset": "0",
                 "is_partition_empty": begin >= len(log),
                 "last_enqueued_time_utc": _timestamp(last.enqueued_at if last else 0),
