@@ -70,9 +70,9 @@ def rebuild(data: Path, settings: Settings, stage_arguments: Sequence[str], *, p
         with _step("3. what the broker log holds beyond the lake"):
             hand_over = HandOver.to_the_end_of(broker, blobs, client, settings)
             behind = hand_over.run(patience_s)
+            ends = [f"{hand_over.live.name}/{part} at {end}" for part, end in hand_over.ends.items() if end is not None]
             print(
-                "  the broker log ended at "
-                + ", ".join(f"{end} ({hand_over.live.name}/{part})" for part, end in hand_over.ends.items()),
+                f"  {f'the broker log ended: {", ".join(ends)}' if ends else 'the broker log holds nothing'}",
                 flush=True,
             )
     seconds = time.monotonic() - started
