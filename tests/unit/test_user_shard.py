@@ -61,6 +61,16 @@ def test_the_ring_keeps_the_last_256_and_no_more() -> None:
     assert len(folded([sent("view", at=NOW + n) for n in range(RING_SIZE + 50)]).encode()) < 8000
 
 
+def test_bytes_of_two_neighbours_that_look_like_an_id_are_none() -> None:
+    ring = AcceptedIds()
+    assert ring.accepts(2**63 + 1, NOW)
+    assert ring.accepts(2**62 + 5, NOW)
+    for start in range(1, 14):
+        looks_like = int.from_bytes(ring.packed[start : start + 8])
+        assert AcceptedIds(ring.packed).accepts(looks_like, NOW + 1)
+    assert not ring.accepts(2**62 + 5, NOW + 1)
+
+
 def test_the_rings_day_ends_to_the_millisecond() -> None:
     for later, accepted in ((RING_SPAN_MS, False), (RING_SPAN_MS + 1, True)):
         ring = AcceptedIds()
