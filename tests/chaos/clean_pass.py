@@ -22,7 +22,8 @@ class NaiveRing:
     ids: deque[tuple[str, int]] = field(default_factory=deque)
 
     def accepts(self, event_id: str, enqueued_at: int) -> bool:
-        self.ids = deque(one for one in self.ids if one[1] >= enqueued_at - RING_SPAN_MS)
+        while self.ids and self.ids[0][1] < enqueued_at - RING_SPAN_MS:
+            self.ids.popleft()
         if any(known == event_id for known, _ in self.ids):
             return False
         self.ids.append((event_id, enqueued_at))

@@ -71,7 +71,9 @@ class Deaths:
     def _next_death(self, events_left: int) -> tuple[Point | None, int]:
         if self.refills and self.left > 0:
             self.refills -= 1
-            return _turn(self._refill, [REFILL], self._draw), self._draw.randrange(1, 4)
+            point = _turn(self._refill, [REFILL], self._draw)
+            most = 1 if point is Point.REFILL_LAKE else 2 if self.scale.small else 4  # one look fills many chunks
+            return point, self._draw.randrange(1, most + 1)
         left = self.left - self.kept_back
         if left <= 0:
             return None, 0

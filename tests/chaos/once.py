@@ -52,8 +52,8 @@ def run_once(scale: Scale, seed: int, mutant: Mutant | None, folder: Path) -> Re
             pass_seconds = time.monotonic() - pass_started
             table = None if run.followed is None else run.followed._table
             found = compare_all(clean, state, blobs, table)
-    for line in run.accidents:
-        found.add(line)
+    found.total += len(run.accidents)
+    found.lines[:0] = run.accidents
     return Report(
         seed=seed,
         mutant=mutant,
@@ -65,7 +65,7 @@ def run_once(scale: Scale, seed: int, mutant: Mutant | None, folder: Path) -> Re
         partitions=scale.partitions,
         kills=run.deaths.done,
         kills_by_point=by_point(run.deaths.spent),
-        unreached=unreached(run.deaths.spent, scale.kills),
+        unreached=unreached(run.deaths.spent, scale),
         restores=run.faults[Fault.RESTORE],
         batches_back=run.state_folder.batches_back,
         state_crashes=run.faults[Fault.CRASH],

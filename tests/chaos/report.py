@@ -8,6 +8,7 @@ import msgspec
 
 from shared.ports import Verdict
 from tests.chaos.points import NAMED, Point
+from tests.chaos.scale import Scale
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -69,9 +70,9 @@ def by_point(spent: Counter[Point]) -> dict[str, int]:
     return {str(point): spent[point] for point in Point if spent[point]}
 
 
-def unreached(spent: Counter[Point], kills: int) -> list[str]:
+def unreached(spent: Counter[Point], scale: Scale) -> list[str]:
     """The named points nobody died at; a run of few kills need not reach them."""
-    if kills < 15:
+    if not scale.thorough:
         return []
     return [name for name, points in NAMED.items() if not any(spent[point] for point in points)]
 

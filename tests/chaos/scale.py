@@ -16,6 +16,7 @@ CHUNK = 100
 
 SMALL_EVENTS = 20_000
 TINY_EVENTS = 2000
+THOROUGH_KILLS = 15
 REFILLED_BATCHES = 10
 """A copy of the state that is brought back is at least so many batches old."""
 
@@ -30,6 +31,11 @@ class Scale:
     @property
     def small(self) -> bool:
         return self.events < SMALL_EVENTS
+
+    @property
+    def thorough(self) -> bool:
+        """Enough kills to reach every named point; then each must be reached."""
+        return self.kills >= THOROUGH_KILLS
 
     @property
     def tiny(self) -> bool:
