@@ -62,6 +62,8 @@ def test_a_start_above_the_mark_is_a_gap_and_so_is_a_hole() -> None:
     assert sequences(next_chunk(records, 8)) == [9]
     assert next_chunk(records, 9) is None
     assert next_chunk([record(3)], -1) == Gap(0, 2)
+    assert sequences(next_chunk([record(0), record(1), record(3)], -1)) == [0, 1]
+    assert sequences(next_chunk([record(0), record(2)], -1)) == [0]
 
 
 def test_a_chunk_spans_less_than_a_day() -> None:
