@@ -38,8 +38,8 @@ def _event_log_url(value: str) -> str:
     if re.fullmatch(r"eventhubs://[\w.-]+/[^/@\s]+", value, re.ASCII):
         return value
     raise ValueError(
-        f"must start with one of {', '.join(_REDIS_SCHEMES)}, or be kafka://<host>:<port>/<topic> (kafkas:// over TLS), "
-        "or eventhubs://<namespace>.servicebus.windows.net/<hub>"
+        f"must start with one of {', '.join(_REDIS_SCHEMES)}, or be kafka://<host>:<port>/<topic> (kafkas:// over "
+        "TLS), or eventhubs://<namespace>.servicebus.windows.net/<hub>"
     )
 
 

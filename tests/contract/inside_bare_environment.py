@@ -25,6 +25,7 @@ from redis import Redis
 from shared.adapters.keys import PartitionKeys, user_key
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_log import RedisEventLog
+from shared.adapters.redis_state import RedisStateStore
 from shared.events import from_ms, partition_of
 from shared.features.definitions import STATE_VERSION
 from shared.features.shard import UserShard
@@ -288,11 +289,11 @@ def test_instants_and_bodies_arrive_to_the_millisecond_and_byte(worker: Worker) 
     worker.append(view(user, context={"ref": "ünïcode"}))
     batch = worker.unfolded(user, instant=utc_instant)
     worker.host.event_batch(EVENT_FUNCTION, batch, partition=str(worker.partition(user)))
-    landing: Any = worker.state.xrevrange(worker.keys(user).landing, count=1)
-    ((_, fields),) = landing
-    assert batch[-1].body in fields.values()
-    expected = worker.log.read(worker.partition(user), batch[-1].sequence - 1, 1)[0]
-    assert str(expected.enqueued_at).encode() in fields.values()
+    sequence, partition = batch[-1].sequence, worker.partition(user)
+    store = RedisStateStore(worker.state, worker.settings.user_key_secret)
+    (row,) = store.landing_rows(worker.settings.event_source, partition, sequence, sequence)
+    (expected,) = worker.log.read(partition, sequence - 1, 1)
+    assert (row.body, row.enqueued_at) == (batch[-1].body, expected.enqueued_at)
 
 
 def test_a_batch_without_its_partition_is_refused(worker: Worker) -> None:
