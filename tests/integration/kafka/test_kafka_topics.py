@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,18 @@ def test_what_the_broker_deleted_is_gone_with_an_alarm(
     assert skipped(rows) == [(0, 3, GONE)]
     assert covered(rows) == list(range(10))
     assert "ALARM" in caplog.text
+
+
+def test_records_that_do_not_come_in_time_are_a_fault_and_never_an_empty_answer(
+    connection: KafkaConnection, opened: ExitStack
+) -> None:
+    write(connection, [b"{}"])
+    ticks = count(0, 1000)
+    late = KafkaLog(connection, SOURCE, PARTITIONS, timeout_ms=3000, seconds=lambda: float(next(ticks)))
+    opened.enter_context(closing(late))
+    with pytest.raises(BrokerUnavailable, match="in time"):
+        late.read(0, -1, 10)
+    assert late.read(1, -1, 10) == [], "where nothing is, nothing is waited for"
 
 
 def test_compacted_records_leave_holes(make_topic: MakeTopic, opened: ExitStack) -> None:
