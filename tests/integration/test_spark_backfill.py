@@ -34,7 +34,7 @@ def session_ends() -> Iterator[None]:
 
 
 def publish_past(world: Any) -> None:
-    """A history of a year and more, in which someone comes back after 401 days."""
+    """A history of two spells, in which shoppers come back after 401 days."""
     draw = random.Random(3)
     start = START_AT - 500 * DAY_MS
     rows = [
@@ -43,7 +43,8 @@ def publish_past(world: Any) -> None:
         )
         for n in range(30)
     ]
-    for n, at in enumerate(sorted(draw.randrange(start, START_AT) for _ in range(1500))):
+    moments = [start + draw.choice((0, 401)) * DAY_MS + draw.randrange(10 * DAY_MS) for _ in range(1500)]
+    for n, at in enumerate(sorted(moments)):
         kind = draw.choice([EventType.VIEW, EventType.VIEW, EventType.CART, EventType.PURCHASE])
         rows.append(
             event(kind, user=f"user-{draw.randrange(60)}", item=f"item-{draw.randrange(30)}", at=at, event_id=f"p{n}",
