@@ -1,4 +1,4 @@
-"""Keeps `pytest -n 2 --dist loadgroup` working: pytest-xdist 3.8 marks groups in a field that pytest 9.2 reads no more."""
+"""Keeps `--dist loadgroup` working: pytest-xdist 3.8 marks groups in a field that pytest 9.2 reads no more."""
 
 from __future__ import annotations
 

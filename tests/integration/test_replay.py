@@ -167,7 +167,7 @@ def test_a_replay_that_is_stopped_goes_on_and_everything_counts_once(
 ) -> None:
     progress = lake / "progress.json"
     told = arguments(lake, servers.log_url, "--source", "history-a", "--progress", str(progress))
-    command = [sys.executable, "-m", "local.replay", *told, "--speed", str(SPAN_DAYS * 86_400 / 20)]
+    command = [sys.executable, "-m", "local.replay", *told, "--speed", str(SPAN_DAYS * 86_400 / 90)]
     child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert child.stderr is not None
     while not progress.exists() or msgspec.json.decode(progress.read_bytes(), type=Place).total < 70:
