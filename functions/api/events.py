@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
+from functions.api import access
 from functions.api.models import EventOutcome, EventsAccepted
 from functions.api.parameters import answer, problems
 from functions.api.problems import problem
@@ -64,6 +65,7 @@ _BODY: Final[dict[str, Any]] = {
 
 @router.post(
     "/events",
+    dependencies=[access.SERVICE],
     status_code=202,
     response_model=EventsAccepted,
     responses=problems(400, 413, 422, 503),

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from functions.api import access
 from functions.api.models import HealthCheck, Live, Ready
 from functions.api.parameters import answer, problems
 from functions.api.problems import problem
@@ -14,13 +15,13 @@ from functions.api.worker import Worker
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/health/live", response_model=Live)
+@router.get("/health/live", dependencies=[access.ANYONE], response_model=Live)
 async def health_live() -> Response:
     """The process answers; nothing else is asked."""
     return answer(Live(status="alive"))
 
 
-@router.get("/health/ready", response_model=Ready, responses=problems(503))
+@router.get("/health/ready", dependencies=[access.ANYONE], response_model=Ready, responses=problems(503))
 def health_ready(worker: Worker) -> Response:
     """May traffic come? Every check by name; 503 when one fails."""
     checks = [HealthCheck(name=one.name, ok=one.ok, detail=one.detail) for one in worker.get().readiness.checks()]
@@ -33,7 +34,10 @@ def health_ready(worker: Worker) -> Response:
 
 
 @router.get(
-    "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}, "description": "Prometheus"}}
+    "/metrics",
+    dependencies=[access.OPERATOR],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus"}},
 )
 def metrics(worker: Worker) -> Response:
     """Counters and histograms in Prometheus' text format."""

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from functions.addressable_ids import check_addressable
+from functions.api import access
 from functions.api.models import Item, Items, PopularItems, RelatedItem
 from functions.api.parameters import CategoryName, ItemIdPath, Limit, answer, iso, problems
 from functions.api.worker import Worker
@@ -18,7 +19,7 @@ router = APIRouter(tags=["items"])
 PAGE_SIZE: Final = 50
 
 
-@router.get("/items", response_model=Items, responses=problems(422, 503))
+@router.get("/items", dependencies=[access.READER], response_model=Items, responses=problems(422, 503))
 def list_items(
     worker: Worker,
     category: CategoryName = None,
@@ -30,13 +31,13 @@ def list_items(
     return answer(Items(items=[_item(one) for one in found.products], page=page, pages=pages, total=found.total))
 
 
-@router.get("/items/{item_id}", response_model=Item, responses=problems(404, 422, 503))
+@router.get("/items/{item_id}", dependencies=[access.ANYONE], response_model=Item, responses=problems(404, 422, 503))
 def get_item(item_id: ItemIdPath, worker: Worker) -> Response:
     """One item as it stands now, whether it may be shown or not."""
     return answer(_item(worker.get().catalog.product(check_addressable(item_id, "item_id"))))
 
 
-@router.get("/popular", response_model=PopularItems, responses=problems(422, 503))
+@router.get("/popular", dependencies=[access.READER], response_model=PopularItems, responses=problems(422, 503))
 def popular(worker: Worker, category: CategoryName = None, limit: Limit = 20) -> Response:
     """What is popular now, newer actions counting more."""
     found = worker.get().catalog.popular(category, limit)

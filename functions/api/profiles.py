@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from functions.addressable_ids import check_addressable
+from functions.api import access
 from functions.api.models import CategoryShare, PastAction, UserProfile
 from functions.api.parameters import UserIdPath, answer, iso, problems
 from functions.api.worker import Worker
@@ -14,7 +15,9 @@ from functions.api.worker import Worker
 router = APIRouter(tags=["users"])
 
 
-@router.get("/user_profile/{user_id}", response_model=UserProfile, responses=problems(422, 503))
+@router.get(
+    "/user_profile/{user_id}", dependencies=[access.SHOPPER], response_model=UserProfile, responses=problems(422, 503)
+)
 def user_profile(user_id: UserIdPath, worker: Worker) -> Response:
     """Her features, what she did last, the categories she likes; of a user never seen, an empty profile."""
     checked = check_addressable(user_id, "user_id")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from functions.addressable_ids import check_addressable
+from functions.api import access
 from functions.api.models import (
     Fallback,
     ItemExplanation,
@@ -24,7 +25,12 @@ from functions.shown_items import ShownItem
 router = APIRouter(tags=["recommendations"])
 
 
-@router.get("/recommend/{user_id}", response_model=Recommendations, responses=problems(404, 422, 503))
+@router.get(
+    "/recommend/{user_id}",
+    dependencies=[access.SHOPPER],
+    response_model=Recommendations,
+    responses=problems(404, 422, 503),
+)
 def recommend(
     user_id: UserIdPath,
     worker: Worker,

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from functions.addressable_ids import check_addressable
+from functions.api import access
 from functions.api.models import BoughtTogether, BoughtTogetherItem, Fallback, RelatedItem, SimilarItems
 from functions.api.parameters import ItemIdPath, Limit, answer, problems
 from functions.api.worker import Worker
@@ -14,7 +15,12 @@ from shared.candidates.query import ListKind
 router = APIRouter(tags=["items"])
 
 
-@router.get("/similar_items/{item_id}", response_model=SimilarItems, responses=problems(404, 422, 503))
+@router.get(
+    "/similar_items/{item_id}",
+    dependencies=[access.READER],
+    response_model=SimilarItems,
+    responses=problems(404, 422, 503),
+)
 def similar_items(item_id: ItemIdPath, worker: Worker, limit: Limit = 20) -> Response:
     """Items like this one. An item younger than the release answers with the most popular of its category."""
     checked = check_addressable(item_id, "item_id")
@@ -34,7 +40,12 @@ def similar_items(item_id: ItemIdPath, worker: Worker, limit: Limit = 20) -> Res
     return answer(SimilarItems(item_id=checked, items=items, release=found.release_id, fallback=fallback))
 
 
-@router.get("/bought_together/{item_id}", response_model=BoughtTogether, responses=problems(404, 422, 503))
+@router.get(
+    "/bought_together/{item_id}",
+    dependencies=[access.READER],
+    response_model=BoughtTogether,
+    responses=problems(404, 422, 503),
+)
 def bought_together(item_id: ItemIdPath, worker: Worker, limit: Limit = 20) -> Response:
     """Items often bought in one basket with this one."""
     checked = check_addressable(item_id, "item_id")
