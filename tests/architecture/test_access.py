@@ -14,10 +14,13 @@ def nothing() -> Services:
 
 
 def test_every_route_names_exactly_one_audience() -> None:
+    routes = [one.original_route for one in iter_route_contexts(create_app(nothing, lambda: None).routes)]
     found = {
-        context.path: [one.call for one in context.original_route.dependant.dependencies if isinstance(one.call, Access)]
-        for context in iter_route_contexts(create_app(nothing, lambda: None).routes)
-        if isinstance(context.original_route, APIRoute)
+        (route.path, *sorted(route.methods)): [
+            one.call for one in route.dependant.dependencies if isinstance(one.call, Access)
+        ]
+        for route in routes
+        if isinstance(route, APIRoute)
     }
     assert found
-    assert {path: len(named) for path, named in found.items() if len(named) != 1} == {}
+    assert {route: len(named) for route, named in found.items() if len(named) != 1} == {}
