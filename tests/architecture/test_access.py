@@ -16,7 +16,7 @@ def nothing() -> Services:
 def test_every_route_names_exactly_one_audience() -> None:
     routes = [one.original_route for one in iter_route_contexts(create_app(nothing, lambda: None).routes)]
     found = {
-        (route.path, *sorted(route.methods)): [
+        (route.path, *sorted(route.methods or ())): [
             one.call for one in route.dependant.dependencies if isinstance(one.call, Access)
         ]
         for route in routes
