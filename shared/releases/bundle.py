@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,23 +20,33 @@ from shared.releases.manifest import ReleaseManifest, checksum, folder_of, read_
 RANKER: Final = "ranker.onnx"
 FACTORS: Final = "item_factors.npy"
 CATALOG: Final = "catalog.msgpack"
+SEARCH: Final = "search.sqlite"
+TREES: Final = "ranker_trees.npz"
 
 
 @dataclass(frozen=True)
 class Bundle:
     """A release in memory. The catalogue snapshot's order is the dense item index.
 
-    `factors` is float32[n_items, d]; `ranker` an ONNX model as bytes.
+    `factors` is float32[n_items, d]; `ranker` an ONNX model as bytes. Bundles of older code have neither `search` (the
+    full-text index, an SQLite database) nor `trees` (the ranker's trees as numpy arrays, for explanations).
     """
 
     manifest: ReleaseManifest
     entries: tuple[CatalogEntry, ...]
     factors: NDArray[np.float32]
     ranker: bytes
+    search: bytes | None = None
+    trees: bytes | None = None
 
 
-def encode_files(entries: tuple[CatalogEntry, ...], factors: NDArray[np.float32], ranker: bytes) -> dict[str, bytes]:
-    """The bundle's files by name.
+def encode_files(
+    entries: tuple[CatalogEntry, ...],
+    factors: NDArray[np.float32],
+    ranker: bytes,
+    extra: Mapping[str, bytes] | None = None,
+) -> dict[str, bytes]:
+    """The bundle's files by name; `extra` holds those a bundle may lack, as they are (SEARCH, TREES).
 
     Raises:
         ReleaseUnavailable: two items share a 64-bit hash: state could not tell them apart.
@@ -46,7 +57,7 @@ def encode_files(entries: tuple[CatalogEntry, ...], factors: NDArray[np.float32]
     buffer = io.BytesIO()
     np.save(buffer, factors.astype(np.float32), allow_pickle=False)
     catalog = msgspec.msgpack.encode([entry.encode() for entry in entries])
-    return {RANKER: ranker, FACTORS: buffer.getvalue(), CATALOG: catalog}
+    return {RANKER: ranker, FACTORS: buffer.getvalue(), CATALOG: catalog, **(extra or {})}
 
 
 def write_bundle(blobs: BlobStore, manifest: ReleaseManifest, files: dict[str, bytes]) -> None:
@@ -70,4 +81,5 @@ def load_bundle(blobs: BlobStore, release_id: str) -> Bundle:
         raise ReleaseUnavailable(
             f"release {release_id} has {len(entries)} items and {len(factors)} factors, not {manifest.items_count}"
         )
-    return Bundle(manifest, entries, factors, read_file(blobs, manifest, RANKER))
+    search, trees = (read_file(blobs, manifest, name) if name in manifest.files else None for name in (SEARCH, TREES))
+    return Bundle(manifest, entries, factors, read_file(blobs, manifest, RANKER), search, trees)

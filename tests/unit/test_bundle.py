@@ -14,7 +14,16 @@ from shared.events import EventSource, ItemId
 from shared.features.definitions import STATE_VERSION
 from shared.features.vector import SCHEMA
 from shared.releases import bundle as bundle_module
-from shared.releases.bundle import CATALOG, FACTORS, RANKER, encode_files, load_bundle, write_bundle
+from shared.releases.bundle import (
+    CATALOG,
+    FACTORS,
+    RANKER,
+    SEARCH,
+    TREES,
+    encode_files,
+    load_bundle,
+    write_bundle,
+)
 from shared.releases.manifest import ReleaseManifest, checksum, folder_of, read_manifest, release_ids, write_manifest
 from tests.unit.builders import NOW, updated
 
@@ -82,8 +91,24 @@ def test_a_bundle_survives_the_store(blobs: FolderBlobStore, files: dict[str, by
     assert read.factors.dtype == np.float32
     np.testing.assert_array_equal(read.factors, FACTOR_ROWS.astype(np.float32))
     assert read.ranker == b"onnx"
+    assert (read.search, read.trees) == (None, None)
     assert release_ids(blobs) == ["r1"]
     assert encode_files(read.entries, read.factors, read.ranker) == files, "equal bundles are equal bytes"
+
+
+def test_a_bundle_may_bring_a_search_index_and_trees(blobs: FolderBlobStore, files: dict[str, bytes]) -> None:
+    factors = FACTOR_ROWS.astype(np.float32)
+    more = encode_files(entries(), factors, b"onnx", {SEARCH: b"words", TREES: b"wood"})
+    assert more == {**files, SEARCH: b"words", TREES: b"wood"}
+    write_bundle(blobs, manifest_of(more), more)
+    read = load_bundle(blobs, "r1")
+    assert (read.search, read.trees) == (b"words", b"wood")
+    only_search = encode_files(entries(), factors, b"onnx", {SEARCH: b"words"})
+    write_bundle(blobs, manifest_of(only_search, "r2"), only_search)
+    assert load_bundle(blobs, "r2").trees is None
+    blobs.write(f"{folder_of('r2')}/{SEARCH}", b"other words")
+    with pytest.raises(ReleaseUnavailable, match="checksum"):
+        load_bundle(blobs, "r2")
 
 
 def test_without_its_manifest_a_bundle_does_not_exist(blobs: FolderBlobStore, files: dict[str, bytes]) -> None:
