@@ -36,6 +36,11 @@ def user_key(user_id: str, secret: str) -> bytes:
     return blake2b(user_id.encode(), digest_size=USER_KEY_BYTES, key=key).digest()
 
 
+def overlay_key(user: bytes) -> str:
+    """Hash: what the broker log acknowledged of a user before the fold reached it (`shared/features/overlay.py`)."""
+    return f"overlay:{{{user.hex()}}}"
+
+
 def item_field(item_hash: int) -> bytes:
     """The hash field of an item: its 64-bit hash, little-endian, so that numpy reads fields in bulk."""
     return item_hash.to_bytes(8, "little")
