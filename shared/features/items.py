@@ -104,6 +104,9 @@ class ItemTable:
         self.products: list[Product] = []
         self.counters = CounterColumns()
         self.version = 0
+        """Moves with every change."""
+        self.products_version = 0
+        """Moves with changes of products alone: counters leave it as it is."""
         self.newest_at = 0
         self._entries: list[CatalogEntry] = []
         self._parts: dict[tuple[str, int], CounterColumns] = {}
@@ -112,6 +115,7 @@ class ItemTable:
         self.price_cents: Floats = np.zeros(capacity)
         self.stock: Floats = np.full(capacity, np.nan)
         self.available: NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
+        self.described: NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
         self.arrived_at: Ints = np.full(capacity, NEVER, dtype=np.int64)
         self.category: Ints = np.full(capacity, -1, dtype=np.int64)
         self.brand: Ints = np.full(capacity, -1, dtype=np.int64)
@@ -133,9 +137,14 @@ class ItemTable:
         return row
 
     def row_of_id(self, item_id: str) -> int | None:
-        """The row of an item the catalogue has described, or None."""
+        """The row of an item that the catalogue has, or None: never described, or deleted."""
         row = self.row_of.get(id_hash(item_id))
-        return None if row is None or not self.products[row].item_id else row
+        return None if row is None or self.product_at(row) is None else row
+
+    def product_at(self, row: int) -> Product | None:
+        """The product of a row, None for one that the catalogue does not have: never described, or deleted."""
+        product = self.products[row]
+        return product if product.item_id and not product.deleted else None
 
     def code(self, name: str) -> int:
         """The code of a category or brand name; -1 when no product has it."""
@@ -208,6 +217,18 @@ class ItemTable:
         code = self.code(name)
         return np.asarray((self.paths[rows] == code).any(axis=1) & (code >= 0))
 
+    def in_categories(self, names: Iterable[str], rows: Rows) -> NDArray[np.bool_]:
+        """bool[len(rows)]: is one of the names anywhere on the item's category path? One pass for any number of names.
+
+        A name that no product has says nothing.
+        """
+        codes = [code for code in map(self.code, names) if code >= 0]
+        if not codes:
+            return np.zeros(len(rows), dtype=np.bool_)
+        wanted = np.zeros(len(self._codes) + 1, dtype=np.bool_)  # the last one is what -1 finds
+        wanted[codes] = True
+        return np.asarray(wanted[self.paths[rows]].any(axis=1))
+
     def _merge_parts(self, rows: Rows) -> None:
         merged = self.counters
         newest_at = np.full(len(rows), EMPTY_AT, dtype=np.int64)
@@ -231,6 +252,7 @@ class ItemTable:
         self.price_cents[row] = product.price_cents
         self.stock[row] = np.nan if product.stock is None else product.stock
         self.available[row] = product.available
+        self.described[row] = product.described
         self.arrived_at[row] = NEVER if product.arrived_at is None else product.arrived_at
         codes = [self._codes.setdefault(name, len(self._codes)) for name in product.categories[:MAX_DEPTH]]
         self.paths[row] = -1
@@ -238,6 +260,7 @@ class ItemTable:
         self.category[row] = codes[-1] if codes else -1
         self.brand[row] = -1 if product.brand is None else self._codes.setdefault(product.brand, len(self._codes))
         self.version += 1
+        self.products_version += 1
 
     def _reserve(self, rows: int) -> None:
         self.counters.reserve(rows)
@@ -248,6 +271,7 @@ class ItemTable:
             "price_cents": 0.0,
             "stock": np.nan,
             "available": False,
+            "described": False,
             "arrived_at": NEVER,
             "category": -1,
             "brand": -1,

@@ -22,34 +22,39 @@ MAX_PER_CATEGORY: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Eligibility:
-    """bool[n_items] of what may be shown, and how many items each rule took away."""
+    """bool[n_items] of what may be shown, and of what each rule took away that none before it had taken."""
 
     allowed: Mask
-    removed: dict[str, int] = field(default_factory=dict)
+    taken: dict[str, Mask] = field(default_factory=dict)
+
+    @property
+    def removed(self) -> dict[str, int]:
+        """How many items each rule took away."""
+        return {rule: int(np.count_nonzero(mask)) for rule, mask in self.taken.items()}
 
     def without(self, rule: str, forbidden: Mask) -> Eligibility:
         """Take away what `forbidden` marks, on account of `rule`."""
-        taken = int(np.count_nonzero(self.allowed & forbidden))
-        removed = {**self.removed, rule: taken} if taken else self.removed
-        return Eligibility(self.allowed & ~forbidden, removed)
+        mask = self.allowed & forbidden
+        taken = {**self.taken, rule: mask} if mask.any() else self.taken
+        return Eligibility(self.allowed & ~forbidden, taken)
 
 
 def eligibility(
     table: ItemTable,
     rows: Rows,
-    user: UserView,
+    user: UserView | None = None,
     *,
     excluded: Iterable[int] = (),
     category: str | None = None,
     bought_window_days: int = 0,
     preferences: Preferences | None = None,
 ) -> Eligibility:
-    """Apply all rules to a release's items.
+    """Apply all rules: every path that shows items goes through here.
 
     Args:
         table: the live items.
-        rows: int64[n_items], the table's row of each of the release's items.
-        user: whose purchases within `bought_window_days` are withheld.
+        rows: int64[n_items], the table's rows that are in question, such as those of a release's items.
+        user: whose purchases within `bought_window_days` are withheld; None where the path knows no behaviour.
         excluded: table rows the request does not want.
         category: only items with this name on their category path.
         bought_window_days: 0 withholds nothing.
@@ -61,7 +66,7 @@ def eligibility(
     excluded_rows = np.fromiter(excluded, dtype=np.int64)
     if len(excluded_rows):
         chosen = chosen.without("excluded", np.isin(rows, excluded_rows))
-    if bought_window_days:
+    if user is not None and bought_window_days:
         bought, at = user.lists[EventType.PURCHASE]
         recent = bought[at > user.as_of - bought_window_days * DAY_MS]
         if len(recent):
@@ -96,10 +101,11 @@ def diversify(order: NDArray[np.int64], category: NDArray[np.int64], limit: int)
 def _unwanted(table: ItemTable, rows: Rows, wanted: Preferences) -> Mask:
     hidden_rows = [row for row in map(table.row_of_id, wanted.hidden_items) if row is not None]
     unwanted = np.isin(rows, np.array(hidden_rows, dtype=np.int64))
-    for name in wanted.hidden_categories:
-        unwanted |= table.in_category(name, rows)
-    brands = [table.code(name) for name in wanted.hidden_brands]
-    unwanted |= np.isin(table.brand[rows], [code for code in brands if code >= 0])
+    if wanted.hidden_categories:
+        unwanted |= table.in_categories(wanted.hidden_categories, rows)
+    if wanted.hidden_brands:
+        codes = [code for code in map(table.code, wanted.hidden_brands) if code >= 0]
+        unwanted |= np.isin(table.brand[rows], np.array(codes, dtype=np.int64))
     if wanted.min_price_cents is not None:
         unwanted |= table.price_cents[rows] < wanted.min_price_cents
     if wanted.max_price_cents is not None:
