@@ -34,7 +34,7 @@ from shared.ingest.lake import LakeManifest, read_manifest
 from shared.ingest.state_versions import CURRENT_LAYOUTS
 from shared.ports import BlobStore
 from shared.ranking.scorer import OnnxScorer
-from shared.releases.bundle import encode_files, load_bundle, write_bundle
+from shared.releases.bundle import TREES, encode_files, load_bundle, write_bundle
 from shared.releases.manifest import ReleaseManifest, checksum, folder_of
 from shared.settings import Settings
 
@@ -79,7 +79,7 @@ def build_release(data: Path, live: LiveSource, *, created_at: int) -> ReleaseMa
     entries = fold_catalog(blobs, load_item_ids(data), night.as_of)
     factors = load_factors(data, "all")
     ranker = _checked_ranker(data)
-    files = encode_files(entries, np.asarray(factors.factors), ranker)
+    files = encode_files(entries, np.asarray(factors.factors), ranker, extra_files(data))
     shop = lake.shop
     content: dict[str, Any] = {
         "as_of": night.as_of,
@@ -115,6 +115,12 @@ def build_release(data: Path, live: LiveSource, *, created_at: int) -> ReleaseMa
     size = sum(len(body) for body in files.values())
     print(f"  release {release_id}: {len(entries):,} items, {night.users:,} users, {size / 1e6:.1f} MB")
     return manifest
+
+
+def extra_files(data: Path) -> dict[str, bytes]:
+    """What a bundle may lack: the trees that explain the ranker, where its export left them."""
+    trees = data / "nightly/onnx/trees.npz"
+    return {TREES: trees.read_bytes()} if trees.exists() else {}
 
 
 def serving_sources(lake: LakeManifest, live: LiveSource) -> tuple[EventSource, ...]:

@@ -1,4 +1,4 @@
-"""Stage: the ranker as ONNX, behind the gate that scores and order equal LightGBM's."""
+"""Stage: the ranker as ONNX and its trees as paths, behind the gates that both say what LightGBM says."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from batch.models.ranker_onnx import check_export, export_ranker
+from batch.models.ranker_trees import check_contributions, tree_paths
 from shared.adapters.stage_folder import replace_folder
 from shared.cli import command
 from shared.errors import ConfigurationError
@@ -24,7 +25,10 @@ GATE_ROWS: Final = 20_000
 
 
 def export(data: Path) -> None:
-    """Write nightly/onnx/{ranker.onnx, gate.json}; raises ExportGateError when the export ranks otherwise."""
+    """Write nightly/onnx/{ranker.onnx, trees.npz, gate.json}.
+
+    Raises ExportGateError when the export ranks, or the trees explain, otherwise than LightGBM does.
+    """
     model = data / "nightly/ranker/model.txt"
     if not model.exists():
         raise ConfigurationError(f"{model} is not there; run python -m batch.train_ranker --data {data} first")
@@ -32,13 +36,19 @@ def export(data: Path) -> None:
     exported = export_ranker(booster, SCHEMA.names)
     rows = load_pages(data, "test").features
     step = max(len(rows) // GATE_ROWS, 1)
-    report = check_export(booster, exported, np.ascontiguousarray(rows[::step][:GATE_ROWS]))
+    sample = np.ascontiguousarray(rows[::step][:GATE_ROWS])
+    report = check_export(booster, exported, sample)
+    paths = tree_paths(booster)
+    explained = check_contributions(booster, paths, sample)
     with replace_folder(data / "nightly/onnx") as folder:
         (folder / "ranker.onnx").write_bytes(exported)
-        (folder / "gate.json").write_bytes(msgspec.json.format(msgspec.json.encode(asdict(report))))
+        (folder / "trees.npz").write_bytes(paths.encode())
+        measured = {**asdict(report), "contribution_error": explained}
+        (folder / "gate.json").write_bytes(msgspec.json.format(msgspec.json.encode(measured)))
     print(
         f"{len(exported):,} bytes; score error at most {report.given.max_error:.1e} on {report.given.rows:,} rows, "
-        f"{report.on_threshold.max_error:.1e} on {report.on_threshold.rows:,} on thresholds; order equal"
+        f"{report.on_threshold.max_error:.1e} on {report.on_threshold.rows:,} on thresholds; order equal; "
+        f"contributions differ by at most {explained:.1e}"
     )
 
 

@@ -85,6 +85,16 @@ def test_the_bundle_holds_what_the_night_made(shop: Path) -> None:
     assert manifest.shop_name == "Test"
 
 
+def test_the_bundle_brings_the_trees_that_explain_its_ranker_where_there_are_any(shop: Path) -> None:
+    blobs = FolderBlobStore(shop)
+    bare = build_release(shop, LIVE, created_at=1)
+    assert load_bundle(blobs, bare.release_id).trees is None
+    (shop / "nightly/onnx/trees.npz").write_bytes(b"paths")
+    explained = build_release(shop, LIVE, created_at=1)
+    assert explained.release_id != bare.release_id
+    assert load_bundle(blobs, explained.release_id).trees == b"paths"
+
+
 def test_equal_nights_have_one_name_and_other_nights_another(shop: Path) -> None:
     first = build_release(shop, LIVE, created_at=1)
     assert build_release(shop, LIVE, created_at=2) == first, "what stands whole is left as it is"
