@@ -18,6 +18,7 @@ from functions.catalog_reader import CatalogReader
 from functions.circuit import Circuit
 from functions.event_intake import EventIntake
 from functions.exposure_writer import ExposureWriter
+from functions.identification import Identification, open_identification
 from functions.item_follower import ItemFollower
 from functions.loaded_release import ReleaseLoader
 from functions.metrics import Metrics
@@ -28,6 +29,7 @@ from functions.readiness import Readiness
 from functions.recommender import Recommender
 from functions.release_watcher import ReleaseWatcher
 from functions.seal_lake import LakeSealer
+from functions.signing_keys import SigningKeys
 from functions.state_health import StateHealth
 from functions.version_keeper import VersionKeeper, recording
 from shared.adapters.blob_address import open_blobs
@@ -44,10 +46,13 @@ from shared.ingest.processor import EventProcessor
 from shared.ingest.state_versions import CURRENT_VERSION
 from shared.settings import Settings
 
+log = logging.getLogger(__name__)
+
 FOLD_TIMEOUT_MS = 5000
 """The fold and the timers may wait longer for Redis than a page may."""
 EXPOSURE_LOOK_MS = 1000
 VERSIONS_LOOK_MS = 3000
+SIGNING_KEYS_LOOK_MS = 300_000
 
 
 def now_ms() -> int:
@@ -78,12 +83,15 @@ class Services:
     ingest: EventIngest
     sealer: LakeSealer
     broker: Broker
+    identification: Identification | None
     refresh: Callable[[], None]
     background: tuple[Background, ...]
     _closed: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
         """Load what is published, as far as it can be had now, and keep up with it from then on."""
+        if self.identification is None:
+            log.warning("ACCESS CONTROL IS OFF: everyone who reaches this API may read and change everything; AUTH=on")
         self.broker.warm_up()
         for each in self.background:
             each.take_step()
@@ -105,6 +113,7 @@ def compose(
 ) -> Services:
     """Wire a worker's services; no connection is made yet. Raises ConfigurationError."""
     metrics = Metrics()
+    identification, signing_keys = open_identification(settings, clock, time.monotonic)
     blobs = open_blobs(settings.blob_url)
     page_client = connect(
         settings.redis_url, timeout_ms=settings.redis_timeout_ms, connect_timeout_ms=settings.redis_timeout_ms
@@ -175,14 +184,20 @@ def compose(
         ingest=ingest,
         sealer=LakeSealer(live=live, store=store, blobs=blobs, broker=broker.reader, ingest=ingest, metrics=metrics),
         broker=broker,
+        identification=identification,
         refresh=followed.refresh,
         background=(
+            *(() if signing_keys is None else (_keeping(signing_keys),)),
             Background("release-watcher", followed.refresh, settings.allocation_poll_ms),
             Background("version-keeper", versions.refresh, VERSIONS_LOOK_MS),
             Background("item-follower", followed.follow, settings.item_poll_ms),
             Background("exposure-writer", exposures.write_finished, EXPOSURE_LOOK_MS),
         ),
     )
+
+
+def _keeping(keys: SigningKeys) -> Background:
+    return Background("signing-keys", keys.refresh, SIGNING_KEYS_LOOK_MS)
 
 
 class _Followed:

@@ -6,6 +6,7 @@ the app settings on Azure are held equal to it by tests.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -88,6 +89,33 @@ def _origins(value: str) -> tuple[str, ...]:
         if not re.fullmatch(r"https?://[^/\s]+", origin):
             raise ValueError(f"holds {origin!r}, which is no origin such as https://shop.example")
     return origins
+
+
+def _on_or_off(value: str) -> bool:
+    if value.lower() not in {"on", "off"}:
+        raise ValueError("must be on or off")
+    return value.lower() == "on"
+
+
+def _key_digests(value: str) -> tuple[bytes, ...]:
+    """SHA-256 digests; the keys themselves are forgotten here."""
+    digests = []
+    for part in filter(None, map(str.strip, value.split(","))):
+        if part.startswith("sha256:"):
+            if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", part):
+                raise ValueError("holds sha256: without 64 hexadecimal digits after it")
+            digests.append(bytes.fromhex(part.removeprefix("sha256:")))
+        elif len(part) < 20:
+            raise ValueError("holds a key of fewer than 20 characters")
+        else:
+            digests.append(hashlib.sha256(part.encode()).digest())
+    return tuple(digests)
+
+
+def _jwks(value: str) -> str:
+    if "://" in value and not re.match(r"https://|http://(localhost|127\.0\.0\.1|\[::1\])[:/]", value):
+        raise ValueError("must be the path of a file or an https:// address")
+    return value
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
@@ -180,6 +208,29 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting(
         "CORS_ORIGINS", "", "Origins, comma-separated, whose pages may call the API", _origins
     )
+    auth: bool = _setting(
+        "AUTH", "off", "Whether callers must prove who they are: on or off (docs/access.md)", _on_or_off
+    )
+    auth_jwks: str = _setting(
+        "AUTH_JWKS", "", "Public keys of shoppers' tokens: path or https address of a JSON Web Key Set", _jwks
+    )
+    auth_issuer: str = _setting("AUTH_ISSUER", "", "The iss that a token must have")
+    auth_audience: str = _setting("AUTH_AUDIENCE", "", "The aud that a token must have")
+    auth_roles_claim: str = _setting(
+        "AUTH_ROLES_CLAIM", "roles", "The claim in which a token may say service or operator"
+    )
+    auth_leeway_s: int = _setting(
+        "AUTH_LEEWAY_S", "30", "How far the clock of a token's issuer may differ from ours", _whole(0, 600)
+    )
+    service_keys: tuple[bytes, ...] = _setting(
+        "SERVICE_KEYS",
+        "",
+        "Keys of the shop's back end, comma-separated: each as sha256:<hex of its hash>, or plain",
+        _key_digests,
+    )
+    operator_keys: tuple[bytes, ...] = _setting(
+        "OPERATOR_KEYS", "", "Keys of operators, written as SERVICE_KEYS are", _key_digests
+    )
     mlflow_tracking_uri: str = _setting(
         "MLFLOW_TRACKING_URI", "", "Where nightly runs are tracked; empty is mlflow.db in the data folder"
     )
@@ -201,7 +252,9 @@ class Settings:
 
     def __repr__(self) -> str:
         """Without the secret and the passwords that addresses may carry."""
-        hidden = {"user_key_secret", "redis_url", "event_log_url", "event_log_password"}
+        hidden = {
+            "user_key_secret", "redis_url", "event_log_url", "event_log_password", "service_keys", "operator_keys",
+        }  # fmt: skip
         shown = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.name not in hidden)
         return f"Settings({', '.join(shown)})"
 
@@ -228,7 +281,7 @@ def _parsed(each: Field[Any], text: str) -> object:
     try:
         return each.metadata["parse"](text)
     except ValueError as error:
-        secret = each.metadata["name"].endswith(("SECRET", "PASSWORD")) or "://" in text
+        secret = each.metadata["name"].endswith(("SECRET", "PASSWORD", "KEYS")) or "://" in text
         shown = "its value" if secret else repr(text[:80])
         raise ConfigurationError(
             f"{each.metadata['name']} {error}, and {shown} is not that ({each.metadata['about']})"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final
 
-from fastapi import Depends
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+
+from functions.api.worker import WorkerServices
+from functions.caller import Caller, Forbidden, Role, Unauthenticated
 
 
 class Audience(StrEnum):
@@ -22,15 +27,71 @@ class Audience(StrEnum):
     OPERATOR = "operator"
 
 
+_LEAST_ROLE: Final = {
+    Audience.ANYONE: Role.ANONYMOUS,
+    Audience.READER: Role.SHOPPER,
+    Audience.SHOPPER: Role.SHOPPER,
+    Audience.SERVICE: Role.SERVICE,
+    Audience.OPERATOR: Role.OPERATOR,
+}
+CALLER: Final = "recommndr.caller"
+"""Where the ASGI scope keeps the caller, once there is one."""
+
+
 class Access:
     """A route's dependency; `audience` is read by the table of routes and roles."""
 
     def __init__(self, audience: Audience) -> None:
         self.audience = audience
 
-    async def __call__(self) -> None:
-        """Access control is not switched on yet: everyone may."""
+    async def __call__(self, request: Request) -> None:
+        """Let the request through, or raise.
 
+        Where credentials change nothing they are not looked at: a page of items is there for an expired token too.
+
+        Raises:
+            Unauthenticated: credentials are needed and missing, or not valid.
+            Forbidden: they are valid and not enough.
+            SigningKeysUnavailable: they cannot be verified now.
+        """
+        if self.audience is Audience.ANYONE:
+            return
+        users = self._users_asked_for(request)
+        if self.audience is Audience.READER and not users:
+            return
+        worker: WorkerServices = request.app.state.worker
+        services = worker.composed
+        if services is None:
+            services = await run_in_threadpool(worker.get)
+        if services.identification is None:
+            return
+        caller = await services.identification.identify(request.scope["headers"])
+        request.scope[CALLER] = caller
+        self._check(caller, users)
+
+    def _users_asked_for(self, request: Request) -> Sequence[str]:
+        """Every user the request names: none may be another than the caller, were the parameter given twice."""
+        if self.audience is Audience.READER:
+            return request.query_params.getlist("user_id")
+        if self.audience is Audience.SHOPPER:
+            return (request.path_params["user_id"], *request.query_params.getlist("user_id"))
+        return ()
+
+    def _check(self, caller: Caller, users: Sequence[str]) -> None:
+        if caller.role is Role.ANONYMOUS:
+            raise Unauthenticated(f"this needs {_NEEDED[self.audience]}; docs/access.md", presented=False)
+        if caller.role < _LEAST_ROLE[self.audience]:
+            raise Forbidden(f"this needs {_NEEDED[self.audience]}; yours is valid and not enough")
+        if caller.role is Role.SHOPPER and any(user != caller.user_id for user in users):
+            raise Forbidden("a shopper's token opens that shopper's own data alone")
+
+
+_NEEDED: Final = {
+    Audience.READER: "the token of the user that user_id names, or a service's key",
+    Audience.SHOPPER: "the token of this user, or a service's key",
+    Audience.SERVICE: "a service's key",
+    Audience.OPERATOR: "an operator's key",
+}
 
 ANYONE: Final[Any] = Depends(Access(Audience.ANYONE))
 READER: Final[Any] = Depends(Access(Audience.READER))

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from functions.caller import Forbidden, SigningKeysUnavailable, Unauthenticated
 from functions.event_intake import MalformedBatch
 from shared.errors import (
     BrokerUnavailable,
@@ -31,6 +32,9 @@ NOTHING_THERE: Final = (
     "An id in an address may not hold '/', not as %2F either"
 )
 RAISED: Final[Sequence[tuple[type[Exception], int, str]]] = (
+    (Unauthenticated, 401, "unauthenticated"),
+    (Forbidden, 403, "forbidden"),
+    (SigningKeysUnavailable, 503, "signing_keys_unavailable"),
     (UnknownItem, 404, "unknown_item"),
     (InvalidIdentifier, 422, "invalid_identifier"),
     (InvalidEvent, 422, "invalid_events"),
@@ -87,9 +91,15 @@ def install(app: FastAPI) -> None:
 
     async def raised(request: Request, error: Exception) -> Response:
         status, kind = next((status, kind) for type_, status, kind in RAISED if isinstance(error, type_))
-        return problem(status, str(error), kind=kind, instance=request.url.path)
+        headers = {"WWW-Authenticate": _challenge(error)} if isinstance(error, Unauthenticated) else None
+        return problem(status, str(error), kind=kind, instance=request.url.path, headers=headers)
 
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, invalid_request)
     for type_, _, _ in RAISED:
         app.add_exception_handler(type_, raised)
+
+
+def _challenge(error: Unauthenticated) -> str:
+    """RFC 6750, section 3: no error code where nothing was presented."""
+    return 'Bearer realm="recommndr"' + (', error="invalid_token"' if error.presented else "")

@@ -27,6 +27,11 @@ class WorkerServices:
             self._services = self._compose_once()
         return self._services
 
+    @property
+    def composed(self) -> Services | None:
+        """The services if there are any yet; composes nothing."""
+        return self._services
+
     def forget(self) -> None:
         """The services were closed."""
         self._services = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,14 @@ CHANGED: dict[str, tuple[str, object]] = {
     "EVENT_LOG_TIMEOUT_MS": ("2000", 2000),
     "MAX_BODY_BYTES": ("4096", 4096),
     "CORS_ORIGINS": ("https://a.example, http://localhost:3000/", ("https://a.example", "http://localhost:3000")),
+    "AUTH": ("On", True),
+    "AUTH_JWKS": ("https://login.example/keys", "https://login.example/keys"),
+    "AUTH_ISSUER": ("https://login.example/", "https://login.example/"),
+    "AUTH_AUDIENCE": ("shop", "shop"),
+    "AUTH_ROLES_CLAIM": ("https://shop.example/roles", "https://shop.example/roles"),
+    "AUTH_LEEWAY_S": ("0", 0),
+    "SERVICE_KEYS": (f"{'k' * 20}, sha256:{'AB' * 32}", (sha256(b"k" * 20).digest(), b"\xab" * 32)),
+    "OPERATOR_KEYS": ("o" * 40, (sha256(b"o" * 40).digest(),)),
     "MLFLOW_TRACKING_URI": ("http://mlflow.example", "http://mlflow.example"),
     "LOG_LEVEL": ("debug", "DEBUG"),
 }
@@ -61,6 +70,11 @@ NONSENSE = [
     ("EVENT_LOG_TIMEOUT_MS", "9999999"),
     ("MAX_BODY_BYTES", "1"),
     ("CORS_ORIGINS", "*"),
+    ("AUTH", "yes"),
+    ("AUTH_JWKS", "http://login.example/keys"),
+    ("AUTH_LEEWAY_S", "3600"),
+    ("SERVICE_KEYS", "short"),
+    ("OPERATOR_KEYS", "sha256:abc"),
     ("LOG_LEVEL", "LOUD"),
 ]
 
@@ -111,9 +125,18 @@ def test_no_message_and_no_text_form_tells_a_secret() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_environment({"REDIS_URL": "https://:hunter2@cache"})
     assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"SERVICE_KEYS": "k" * 30 + ",hunter2"})
+    assert "hunter2" not in str(caught.value)
     settings = Settings.from_environment(
-        {"REDIS_URL": "redis://:hunter2@cache", "USER_KEY_SECRET": "x" * 20, "EVENT_LOG_PASSWORD": "hunter2"}
+        {
+            "REDIS_URL": "redis://:hunter2@cache",
+            "USER_KEY_SECRET": "x" * 20,
+            "EVENT_LOG_PASSWORD": "hunter2",
+            "SERVICE_KEYS": "k" * 20,
+        }
     )
+    assert "service_keys" not in repr(settings)
     assert "hunter2" not in repr(settings)
     assert "x" * 20 not in repr(settings)
     assert "live-1" in repr(settings)
