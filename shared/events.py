@@ -44,12 +44,15 @@ BEHAVIOUR = frozenset({EventType.VIEW, EventType.CART, EventType.REMOVE_FROM_CAR
 Text = Annotated[str, Meta(max_length=4000)]
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Cents = Annotated[int, Meta(ge=0, le=10**11)]
+Digits = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+"""128 bits in hexadecimal."""
 
 
 class ItemChanges(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
     """Catalogue fields an item_updated event sets; a field left out stays as it is.
 
-    `categories` is the path from root to leaf. `arrived_at` is when the shop first offered the item.
+    `categories` is the path from root to leaf. `arrived_at` is when the shop first offered the item. A `deleted` item
+    is as if the catalogue had never had it, until it is set to false.
     """
 
     title: Text | UnsetType = UNSET
@@ -57,8 +60,9 @@ class ItemChanges(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     categories: Annotated[list[Name], Meta(max_length=10)] | UnsetType = UNSET
     brand: Name | UnsetType | None = UNSET
     price_cents: Cents | UnsetType = UNSET
-    stock: Annotated[int, Meta(ge=0, le=10**9)] | UnsetType = UNSET
+    stock: Annotated[int, Meta(ge=0, le=10**9)] | UnsetType | None = UNSET
     hidden: bool | UnsetType = UNSET
+    deleted: bool | UnsetType = UNSET
     arrived_at: Annotated[datetime, Meta(tz=True)] | UnsetType = UNSET
     attributes: Annotated[dict[Name, str | float | bool], Meta(max_length=50)] | UnsetType = UNSET
 
@@ -73,6 +77,13 @@ class Preferences(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     min_price_cents: Cents | None = None
     max_price_cents: Cents | None = None
     personalised: bool = True
+
+
+class Erasure(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whom a user_erased event without user_id erases, by the keyed hash of her id, and for which receipt."""
+
+    user_key: Digits
+    receipt: Digits
 
 
 class Event(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True, dict=True):
@@ -98,10 +109,24 @@ class Event(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True,
 
     @property
     def partition_key(self) -> str:
-        """The id that chooses the partition: the item's for item_updated, else the user's."""
-        key = self.item_id if self.event_type is EventType.ITEM_UPDATED else self.user_id
+        """The id that chooses the partition: the item's for item_updated, else the user's.
+
+        An erasure in keyed form goes to partitions that are named (`EventLog.append_to`), so its key chooses none.
+        """
+        key = self.item_id if self.event_type is EventType.ITEM_UPDATED else self.subject
         assert key is not None, "decode_event lets no event pass without its key"
         return key
+
+    @property
+    def subject(self) -> UserId | None:
+        """Whose event it is: `user_id`, or `keyed_user` of an erasure in keyed form; None of item_updated."""
+        if self.user_id is not None or self.event_type is not EventType.USER_ERASED:
+            return self.user_id
+        return keyed_user(self.erasure().user_key)
+
+    def erasure(self) -> Erasure:
+        """Whom a user_erased event without user_id erases."""
+        return _convert(self.changes or {}, Erasure)
 
     def item_changes(self) -> ItemChanges:
         """The catalogue fields of an item_updated event."""
@@ -135,6 +160,11 @@ def decode_event(body: bytes) -> Event:
 def event_from_fields(fields: Mapping[str, Any]) -> Event:
     """As `decode_event`, from a mapping of JSON values. Raises InvalidEvent."""
     return _checked(_convert(fields, Event))
+
+
+def keyed_user(user_key: str) -> UserId:
+    """How code names a user of whom it knows the keyed hash alone (32 hexadecimal digits); no id can look like it."""
+    return UserId("\x00" + user_key)
 
 
 def encode_event(event: Event) -> bytes:
@@ -255,6 +285,9 @@ def _checked(event: Event) -> Event:
     elif kind is EventType.PREFERENCES_SET:
         _require(event, present=("user_id", "changes"), absent=("item_id",))
         event.preferences()
+    elif event.user_id is None:
+        _require(event, present=("changes",), absent=("item_id", "session_id", "recommendation_id", "context"))
+        event.erasure()
     else:
         _require(event, present=("user_id",), absent=("item_id", "changes"))
     return event

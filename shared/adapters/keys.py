@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 
+from shared.events import keyed_user
+
 DAY_MS = 24 * 3600 * 1000
 USER_SHARD_TTL_MS = 407 * DAY_MS
 """400 days, after which an idle user expires by the log's clock, and a week, because the server's clock is another."""
@@ -29,7 +31,12 @@ USER_KEY_BYTES = 16
 
 @lru_cache(maxsize=16_384)
 def user_key(user_id: str, secret: str) -> bytes:
-    """The 16 bytes that stand for a user in key names and release lists: BLAKE2b-128 of the id, keyed with `secret`."""
+    """The 16 bytes that stand for a user in key names and release lists: BLAKE2b-128 of the id, keyed with `secret`.
+
+    Of a `keyed_user` they are the ones it holds.
+    """
+    if user_id.startswith(keyed_user("")):
+        return bytes.fromhex(user_id.removeprefix(keyed_user("")))
     key = secret.encode()
     if len(key) > blake2b.MAX_KEY_SIZE:
         key = blake2b(key).digest()

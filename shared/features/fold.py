@@ -29,17 +29,31 @@ def fold_user(shard: UserShard, event: Event, enqueued_at: int, sequence: int) -
         return False
     if shard.state.expired(enqueued_at):
         shard.state = EntityState.empty(shard.state.layout)
+    if event.event_type is EventType.USER_ERASED:
+        _erase(shard, event.occurred_at_ms)
+        return True
+    at = effective_at(event.occurred_at_ms, enqueued_at)
+    if at <= shard.erased_at:
+        return True  # it was erased before it came
     if event.event_type in BEHAVIOUR:
         shard.state.add(event, enqueued_at)
     elif event.event_type is EventType.PREFERENCES_SET:
-        at = effective_at(event.occurred_at_ms, enqueued_at)
         version = (at, known_as, msgspec.to_builtins(event.preferences()))
         if shard.preferences_version is None or version[:2] > shard.preferences_version[:2]:
             shard.preferences_version = version
-    elif event.event_type is EventType.USER_ERASED:
+    return True
+
+
+def _erase(shard: UserShard, erased_at: int) -> None:
+    """Leave nothing of her but mark and ring.
+
+    The instant names the erasure in whatever partition it comes through, so it is the client's. Who was erased at that
+    instant or later already is a new user: an erasure sent again, or an older one, does not reach her.
+    """
+    if erased_at > shard.erased_at:
+        shard.erased_at = erased_at
         shard.state = EntityState.empty(shard.state.layout)
         shard.preferences_version = None
-    return True
 
 
 class ItemCounters:

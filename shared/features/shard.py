@@ -14,13 +14,14 @@ from shared.errors import CorruptRecord
 from shared.events import Preferences
 from shared.features.aggregations import DAY_MS, Layout
 from shared.features.definitions import USER_LAYOUT
+from shared.features.overlay import Overlay
 from shared.features.state import EMPTY_AT, FORMAT, EntityState
 
 RING_SPAN_MS: Final = DAY_MS
 RING_SIZE: Final = 256
 
-_HEADER = struct.Struct("<BqqHH")
-"""Format, sequence, enqueued_at, bytes of the ring, bytes of the preferences."""
+_HEADER = struct.Struct("<BqqqHH")
+"""Format, sequence, enqueued_at, erased_at, bytes of the ring, bytes of the preferences."""
 _HASH_BYTES = 8
 _TIME_BYTES = 6
 _ACCEPTED_BYTES = _HASH_BYTES + _TIME_BYTES
@@ -71,13 +72,18 @@ def _find(ring: bytes, wanted: bytes) -> int:
 
 @dataclass(slots=True)
 class UserShard:
-    """`sequence` and `enqueued_at` are those of the last record folded; -1 and `EMPTY_AT` before the first."""
+    """`sequence` and `enqueued_at` are those of the last record folded; -1 and `EMPTY_AT` before the first.
+
+    `erased_at` is the instant of the newest erasure folded, `EMPTY_AT` without one. Such a shard is a tombstone: what
+    took effect up to that instant passes it by; what it holds besides is the user who came afterwards.
+    """
 
     state: EntityState
     accepted: AcceptedIds = field(default_factory=AcceptedIds)
     sequence: int = -1
     enqueued_at: int = EMPTY_AT
     preferences_version: FieldVersion | None = None
+    erased_at: int = EMPTY_AT
 
     @classmethod
     def empty(cls, layout: Layout = USER_LAYOUT) -> UserShard:
@@ -88,14 +94,14 @@ class UserShard:
         """Header, ring, preferences (MessagePack), state."""
         preferences = _ENCODER.encode(self.preferences_version) if self.preferences_version else b""
         ring = self.accepted.packed
-        header = _HEADER.pack(FORMAT, self.sequence, self.enqueued_at, len(ring), len(preferences))
+        header = _HEADER.pack(FORMAT, self.sequence, self.enqueued_at, self.erased_at, len(ring), len(preferences))
         return b"".join((header, ring, preferences, self.state.encode()))
 
     @classmethod
     def decode(cls, data: bytes, layout: Layout = USER_LAYOUT) -> UserShard:
         """The inverse of `encode` under the same layout; raises CorruptRecord for bytes of another format."""
         try:
-            form, sequence, enqueued_at, ring_bytes, preferences_bytes = _HEADER.unpack_from(data)
+            form, sequence, enqueued_at, erased_at, ring_bytes, preferences_bytes = _HEADER.unpack_from(data)
             if form != FORMAT:
                 raise CorruptRecord(f"a user shard of format {form}, this code reads {FORMAT}")
             ring_end = _HEADER.size + ring_bytes
@@ -104,7 +110,7 @@ class UserShard:
             state = EntityState.decode(layout, data, state_start)
         except (struct.error, IndexError, ValueError, msgspec.DecodeError) as error:
             raise CorruptRecord(f"a user shard of {len(data)} bytes cannot be read: {error}") from error
-        return cls(state, AcceptedIds(data[_HEADER.size : ring_end]), sequence, enqueued_at, version)
+        return cls(state, AcceptedIds(data[_HEADER.size : ring_end]), sequence, enqueued_at, version, erased_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +120,42 @@ class Shopper:
     state: EntityState
     preferences: Preferences | None = None
 
+    @property
+    def known(self) -> bool:
+        """Did she do anything, or ask for anything, since she was last erased?"""
+        return self.state.last_enqueued_at != EMPTY_AT or self.preferences is not None
 
-def merge_shards(shards: Iterable[UserShard], as_of: int, layout: Layout = USER_LAYOUT) -> Shopper:
+
+def newest_erasure(shards: Iterable[UserShard], overlay: Overlay | None = None) -> int:
+    """When the user of these shards was last erased (epoch ms), `EMPTY_AT` when she never was.
+
+    A shard whose own `erased_at` lies before is void until its partition has folded the erasure as well.
+    """
+    acknowledged = () if overlay is None or overlay.erased_at is None else (overlay.erased_at,)
+    return max((*(shard.erased_at for shard in shards), *acknowledged), default=EMPTY_AT)
+
+
+def merge_shards(
+    shards: Iterable[UserShard], as_of: int, layout: Layout = USER_LAYOUT, overlay: Overlay | None = None
+) -> Shopper:
     """The user whom these shards of one layout describe at `as_of` (epoch ms).
 
-    Behaviour idle for 400 days has expired.
+    Behaviour idle for 400 days has expired. Void shards tell nothing, nor do preferences of an overlay that took
+    effect before the newest erasure.
     """
+    held = tuple(shards)
+    erased_at = newest_erasure(held, overlay)
     state = EntityState.empty(layout)
-    newest: FieldVersion | None = None
-    for shard in shards:
+    newest = None if overlay is None else overlay.preferences
+    if newest is not None and newest[0] <= erased_at:
+        newest = None
+    for shard in held:
+        if shard.erased_at < erased_at:
+            continue
         if not shard.state.expired(as_of):
             state = state.merge(shard.state)
         version = shard.preferences_version
-        if version is not None and (newest is None or version[:2] > newest[:2]):
+        if version is not None and (newest is None or version[:2] >= newest[:2]):
             newest = version
     return Shopper(state, None if newest is None else msgspec.convert(newest[2], Preferences))
 

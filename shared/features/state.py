@@ -21,7 +21,7 @@ from shared.features.entries import (
     unpack_entries,
 )
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of all bytes that user shards and item counters become. It is part of STATE_VERSION: raise it with every change."""
 
 EMPTY_AT: Final = -(1 << 63)

@@ -104,6 +104,17 @@ def standing_entry(row: LandingRow) -> Entry:
         ) from error
 
 
+def split_at_erasure(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The first of the entries that may go together: an erasure is a chunk of its own.
+
+    It may name its user by her keyed hash, and beside her id in one chunk she would be two users with one shard.
+    """
+    for place, entry in enumerate(entries):
+        if entry.event is not None and entry.event.event_type is EventType.USER_ERASED:
+            return entries[: max(place, 1)]
+    return entries
+
+
 def touched_by(entries: Sequence[Entry]) -> Touched:
     """The shards and catalogue entries that folding these reads."""
     users: dict[str, None] = {}
@@ -113,8 +124,9 @@ def touched_by(entries: Sequence[Entry]) -> Touched:
         event = entry.event
         if event is None:
             continue
-        if event.user_id is not None:
-            users[event.user_id] = None
+        subject = event.subject
+        if subject is not None:
+            users[subject] = None
         if event.item_id is not None:
             (products if event.event_type is EventType.ITEM_UPDATED else items)[id_hash(event.item_id)] = None
     return Touched(tuple(users), tuple(items), tuple(products))
@@ -195,7 +207,7 @@ def _fold_entries(
             rows.append(row)
             continue
         # A duplicate moves its user's shard on too (sequence, ring), so it is offered whoever judged it.
-        user, enqueued_at, sequence = str(event.user_id), row.enqueued_at, row.sequence
+        user, enqueued_at, sequence = str(event.subject), row.enqueued_at, row.sequence
         verdicts = [fold_user(held[user], event, enqueued_at, sequence) for held, fold_user in users]
         accepted = row.verdict is Verdict.ACCEPTED if entry.standing else verdicts[0]
         if not accepted and not entry.standing:

@@ -11,6 +11,7 @@ from shared.features.aggregations import Layout
 from shared.features.definitions import ITEM_LAYOUT, STATE_VERSION, USER_LAYOUT, version_name
 from shared.features.fold import ItemCounters, fold_item, fold_user
 from shared.features.shard import UserShard
+from shared.features.state import EMPTY_AT
 from shared.ingest.fold_chunk import AnyVersion, StateVersion
 from shared.ports import Allocation
 from shared.releases.manifest import ReleaseManifest
@@ -44,7 +45,7 @@ def version_of(name: str, user_layout: Layout, item_layout: Layout) -> StateVers
 
 
 def _user_expires(shard: UserShard) -> bool:
-    return shard.preferences_version is None  # preferences outlive idleness
+    return shard.preferences_version is None and shard.erased_at == EMPTY_AT  # these two outlive idleness
 
 
 CURRENT_VERSION = version_of(STATE_VERSION, USER_LAYOUT, ITEM_LAYOUT)

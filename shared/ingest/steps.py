@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from shared.errors import InfrastructureFault
 from shared.ingest.chunks import Gap, end_of, next_chunk
-from shared.ingest.fold_chunk import AnyVersion, Entry, fresh_entry, standing_entry
+from shared.ingest.fold_chunk import AnyVersion, Entry, fresh_entry, split_at_erasure, standing_entry
 from shared.ingest.gaps import GapFiller
 from shared.ingest.marks import REBUILD, Marks, sequence_of_mark
 from shared.ingest.recorded_log import RecordedLog
@@ -36,8 +36,11 @@ class Step:
     until: int | None
     lags: bool = False
 
-    def chunk(self, most: int) -> list[Entry]:
-        """Its first entries, at most `most`."""
+    def chunk(self, most: int) -> Sequence[Entry]:
+        """Its first entries, at most `most`; an erasure stands alone."""
+        return split_at_erasure(self._entries(most))
+
+    def _entries(self, most: int) -> list[Entry]:
         if self.records:
             run = next_chunk(self.records, self.after, most=most, until=self.until)
             assert isinstance(run, list), "a step starts right after its base"
