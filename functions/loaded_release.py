@@ -16,6 +16,7 @@ from shared.features.vector import SCHEMA
 from shared.ingest.lake import read_manifest
 from shared.ingest.partitioning import with_live
 from shared.ports import BlobStore
+from shared.ranking.contributions import TreePaths
 from shared.ranking.scorer import OnnxScorer
 from shared.recommend import Model, default_sources
 from shared.releases.bundle import Bundle, load_bundle
@@ -24,7 +25,10 @@ from shared.releases.manifest import ReleaseManifest
 
 @dataclass(frozen=True)
 class LoadedRelease:
-    """What a page needs of one release. `index_of` maps item hashes to the release's dense index."""
+    """What a page needs of one release. `index_of` maps item hashes to the release's dense index.
+
+    `trees` explains the ranker's scores; releases that older code built, or of another kind of ranker, have none.
+    """
 
     manifest: ReleaseManifest
     model: Model
@@ -32,6 +36,7 @@ class LoadedRelease:
     index_of: Mapping[int, int]
     user_buckets: int
     items: FollowedItems
+    trees: TreePaths | None = None
 
     @property
     def release_id(self) -> str:
@@ -74,6 +79,7 @@ class ReleaseLoader:
             index_of={id_hash(item_id): index for index, item_id in enumerate(item_ids)},
             user_buckets=self._lists.user_buckets(release_id),
             items=items,
+            trees=_trees(bundle),
         )
 
     def _sources(self, manifest: ReleaseManifest) -> tuple[EventSource, ...]:
@@ -85,6 +91,15 @@ class ReleaseLoader:
             return sources
         known = with_live([held.event_source()], self._live)
         return tuple(with_live([one], known[0])[0] if one.name == self._live.name else one for one in sources)
+
+
+def _trees(bundle: Bundle) -> TreePaths | None:
+    if bundle.trees is None:
+        return None
+    trees = TreePaths.decode(bundle.trees)
+    if int(trees.features_count[0]) != len(SCHEMA.names):
+        raise SchemaMismatch(f"release {bundle.manifest.release_id} has trees of another schema than its ranker")
+    return trees
 
 
 def _model(bundle: Bundle, scorer: OnnxScorer) -> Model:

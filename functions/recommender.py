@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -15,13 +15,14 @@ from functions.exposure_writer import ExposureWriter
 from functions.item_follower import Stock
 from functions.loaded_release import LoadedRelease
 from functions.metrics import Metrics
+from functions.page_explanation import PageExplanation, removed_examples, score_parts
 from functions.page_reader import NOBODY, Lists, PageReader, ShopperRead, neighbours_of
 from functions.shown_items import ShownItem, show
 from shared.adapters.keys import user_key
 from shared.candidates.nightly import ranked_of, record_holds
 from shared.candidates.query import MAX_SEEDS, Indexes, ListKind, Ranked, history_of
 from shared.errors import CorruptRecord, InfrastructureFault, UnknownItem
-from shared.events import id_hash
+from shared.events import ItemId, id_hash
 from shared.features.definitions import LISTS, Retrieval
 from shared.features.shard import Shopper, merge_shards
 from shared.features.views import UserView, user_lists
@@ -55,6 +56,7 @@ class Asked:
     exclude: tuple[str, ...] = ()
     device: str | None = None
     surface: str | None = None
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Recommendation:
     items: list[ShownItem]
     removed: Mapping[str, int]
     candidates_count: int
+    explanation: PageExplanation | None = None
 
 
 class Recommender:
@@ -121,6 +124,7 @@ class Recommender:
             candidates = retrieve(prepared, release.model, neighbours, nightly)
             page = rank(stock.shelf, release.model, prepared, candidates, request)
             shown = show(stock, page)
+            examples = removed_examples(stock, prepared.rules.taken) if asked.explain else {}
         if fallback is None and not len(prepared.query.history.indexes):
             fallback = NEW_USER
         answer = Recommendation(
@@ -131,6 +135,7 @@ class Recommender:
             shown,
             prepared.rules.removed,
             len(page.candidates.indexes),
+            self._explanation(release, page, examples) if asked.explain else None,
         )
         self._count(answer)
         self._expose(asked, answer, read, stock, page)
@@ -174,6 +179,12 @@ class Recommender:
             device=asked.device,
             surface=asked.surface,
         )
+
+    @staticmethod
+    def _explanation(release: LoadedRelease, page: Page, examples: Mapping[str, Sequence[ItemId]]) -> PageExplanation:
+        """Outside the look at the items: contributions take some tens of milliseconds."""
+        shown = page.positions
+        return PageExplanation(score_parts(release, page.features[shown], page.scores[shown]), examples)
 
     def _count(self, answer: Recommendation) -> None:
         self._metrics.pages.labels(answer.release_id).inc()

@@ -47,11 +47,30 @@ class SourceExplanation(Model):
     score: float = Field(description="Score over the list's best, above 0 and at most 1", examples=[0.62])
 
 
+class FeatureContribution(Model):
+    """What one feature added to the score (TreeSHAP)."""
+
+    feature: str = Field(description="docs/features.md tells what it means", examples=["pair_item_view_decayed_7d"])
+    value: float | None = Field(description="null: not known", examples=[2.4])
+    contribution: float = Field(examples=[0.71])
+
+
+class ScoreExplanation(Model):
+    """The item's score = expected + the contributions + rest."""
+
+    expected: float = Field(description="The mean score of the rows the ranker learnt from", examples=[-0.12])
+    contributions: list[FeatureContribution] = Field(description="The largest, at most 10")
+    rest: float = Field(description="The sum of all other features' contributions", examples=[0.04])
+
+
 class ItemExplanation(Model):
     """Only with explain=true."""
 
     sources: dict[str, SourceExplanation]
     propensity: float = Field(description="Probability of just this placement", examples=[1.0])
+    score: ScoreExplanation | None = Field(
+        description="null: the ranker did not score this page (a fallback), or its release cannot tell"
+    )
 
 
 class RecommendedItem(Model):
@@ -73,6 +92,9 @@ class RecommendationExplanation(Model):
 
     removed: dict[str, int] = Field(
         description="Items each rule took away", examples=[{"unavailable": 31, "bought": 2}]
+    )
+    removed_examples: dict[str, list[str]] = Field(
+        description="Up to 20 of them by rule", examples=[{"bought": ["sku-00042", "sku-00007"]}]
     )
 
 

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from functions.addressable_ids import check_addressable
 from functions.api import access
+from functions.api.explained_scores import score_explanation
 from functions.api.models import (
     Fallback,
     ItemExplanation,
@@ -19,6 +20,7 @@ from functions.api.models import (
 )
 from functions.api.parameters import CategoryName, Device, Limit, Surface, UserIdPath, answer, iso, item_ids, problems
 from functions.api.worker import Worker
+from functions.page_explanation import PageExplanation
 from functions.recommender import Asked, Recommendation
 from functions.shown_items import ShownItem
 
@@ -54,32 +56,44 @@ def recommend(
         item_ids(exclude, "exclude"),
         device,
         surface,
+        explain,
     )
-    return answer(_page(worker.get().recommender.recommend(asked), explain=explain))
+    return answer(_page(worker.get().recommender.recommend(asked)))
 
 
-def _page(found: Recommendation, *, explain: bool) -> Recommendations:
+def _page(found: Recommendation) -> Recommendations:
+    why = found.explanation
     return Recommendations(
-        items=[_item(one, explain=explain) for one in found.items],
+        items=[_item(one, None if why is None else _item_explanation(one, why)) for one in found.items],
         recommendation_id=found.recommendation_id,
         release=found.release_id,
         as_of=iso(found.as_of),
         candidates=found.candidates_count,
         fallback=None if found.fallback is None else Fallback(cause=found.fallback),
-        explanation=RecommendationExplanation(removed=dict(found.removed)) if explain else None,
+        explanation=None if why is None else _page_explanation(found, why),
     )
 
 
-def _item(shown: ShownItem, *, explain: bool) -> RecommendedItem:
-    said = {name.value: SourceExplanation(rank=one.rank, score=one.score) for name, one in shown.sources.items()}
+def _item(shown: ShownItem, explanation: ItemExplanation | None) -> RecommendedItem:
     return RecommendedItem(
         item_id=shown.product.item_id,
         title=shown.product.title,
         rank=shown.rank,
         score=shown.score,
-        sources=list(said),
+        sources=[name.value for name in shown.sources],
         reason=shown.reason,
         price_cents=shown.product.price_cents,
         category=shown.product.category,
-        explanation=ItemExplanation(sources=said, propensity=shown.propensity) if explain else None,
+        explanation=explanation,
     )
+
+
+def _page_explanation(found: Recommendation, why: PageExplanation) -> RecommendationExplanation:
+    examples: dict[str, list[str]] = {rule: list(items) for rule, items in why.removed_examples.items()}
+    return RecommendationExplanation(removed=dict(found.removed), removed_examples=examples)
+
+
+def _item_explanation(shown: ShownItem, why: PageExplanation) -> ItemExplanation:
+    said = {name.value: SourceExplanation(rank=one.rank, score=one.score) for name, one in shown.sources.items()}
+    score = None if why.scores is None else score_explanation(why.scores[shown.rank - 1])
+    return ItemExplanation(sources=said, propensity=shown.propensity, score=score)

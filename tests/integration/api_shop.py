@@ -174,6 +174,8 @@ def publish_release(
     release_id: str,
     settings: Settings,
     weights: dict[str, float] | None = None,
+    ranker: bytes | None = None,
+    extra: dict[str, bytes] | None = None,
     **manifest: Any,
 ) -> None:
     """What the night leaves: bundle and lists, without the allocation."""
@@ -181,7 +183,8 @@ def publish_release(
     entries = tuple(_entry(full_update(index)) for index in range(count))
     generator = np.random.default_rng(7)
     factors = np.eye(CATEGORIES)[np.arange(count) // PER_CATEGORY] + generator.normal(0, 0.05, (count, CATEGORIES))
-    files = encode_files(entries, factors.astype(np.float32), linear_ranker(WEIGHTS if weights is None else weights))
+    model = linear_ranker(WEIGHTS if weights is None else weights) if ranker is None else ranker
+    files = encode_files(entries, factors.astype(np.float32), model, extra)
     values: dict[str, Any] = {
         "release_id": release_id, "created_at": 0, "as_of": 0, "schema_digest": SCHEMA.digest,
         "feature_names": SCHEMA.names, "state_version": STATE_VERSION, "time_zone": "Europe/London", "currency": "GBP",
