@@ -15,6 +15,7 @@ from functions.loaded_release import LoadedRelease
 from functions.page_reader import PageReader
 from functions.release_watcher import ReleaseWatcher
 from functions.shown_items import product_at
+from shared.candidates.attributes import nearest_by_attributes
 from shared.candidates.query import ListKind
 from shared.catalog import Product
 from shared.errors import CorruptRecord, InfrastructureFault, StateUnavailable, UnknownItem
@@ -89,7 +90,7 @@ class CatalogReader:
     def related(self, kind: ListKind, item_id: str, limit: int) -> Related:
         """The item's nightly list of this kind, less what may not be shown now.
 
-        An item younger than the release has no list: similar ones are then the most popular of its category.
+        An item younger than the release has no list: similar ones are then those with like attributes.
 
         Raises:
             UnknownItem: the catalogue does not have it.
@@ -98,18 +99,16 @@ class CatalogReader:
         """
         release = self._releases.main_release()
         with release.items.reading(release.release_id) as stock:
-            product = _known(stock, item_id)
+            _known(stock, item_id)
         index = release.index_of.get(id_hash(item_id))
         held = None if index is None else self._list(release, kind, index)
         with release.items.reading(release.release_id) as stock:
+            product = _known(stock, item_id)
             if held is not None:
                 return Related(release.release_id, product, _neighbours(stock, held, limit))
             if kind is not ListKind.SIMILAR or index is not None:
                 return Related(release.release_id, product, [])
-            best = _best(stock, _showable(stock, product.category or None), limit)
-            scores = stock.shelf.trends.scores
-            nearest = [Neighbour(product_at(stock, one), (float(scores[one]),)) for one in best]
-            return Related(release.release_id, product, nearest, NEW_ITEM)
+            return Related(release.release_id, product, _like(stock, item_id, limit), NEW_ITEM)
 
     def _list(self, release: LoadedRelease, kind: ListKind, index: int) -> NeighbourList | None:
         try:
@@ -132,6 +131,19 @@ class CatalogReader:
         rows = np.concatenate([stock.shelf.rows, others])
         rows = np.asarray(rows[table.available[rows]], dtype=np.int64)
         return rows if category is None else np.asarray(rows[table.in_category(category, rows)])
+
+
+def _like(stock: Stock, item_id: str, limit: int) -> list[Neighbour]:
+    """What may be shown and has like attributes."""
+    table = stock.shelf.table
+    row = table.row_of_id(item_id)
+    assert row is not None, "whoever asks has seen its product"
+    rows = stock.shelf.rows[_showable(stock, None)]
+    places, scores = nearest_by_attributes(table, row, rows, limit)
+    return [
+        Neighbour(table.products[one], (score,))
+        for one, score in zip(rows[places].tolist(), scores.tolist(), strict=True)
+    ]
 
 
 def _known(stock: Stock, item_id: str) -> Product:

@@ -106,7 +106,7 @@ class FollowedItems:
     def _restock(self) -> None:
         """Every shelf anew, with what it computes late computed now: no request shall pay for it."""
         for release_id, rows in self._rows.items():
-            shelf = Shelf.of(self._table, rows)
+            shelf = Shelf.of(self._table, rows, with_young=True)
             _ = shelf.trends.order, shelf.trends.by_category
             self._shelves[release_id] = shelf
 

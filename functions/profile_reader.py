@@ -100,11 +100,8 @@ def _history(user: UserView, stock: Stock) -> list[PastAction]:
         for row, at in zip(rows.tolist(), instants.tolist(), strict=True)
     ]
     found.sort(key=lambda action: (-action[0], action[1]))
-    products = stock.shelf.table.products
-    return [
-        PastAction(kind, at, products[row] if row >= 0 and products[row].item_id else None)
-        for at, kind, row in found[:MOST_HISTORY]
-    ]
+    table = stock.shelf.table
+    return [PastAction(kind, at, table.product_at(row) if row >= 0 else None) for at, kind, row in found[:MOST_HISTORY]]
 
 
 def _top_categories(user: UserView, stock: Stock) -> list[tuple[str, float]]:

@@ -65,5 +65,5 @@ def product_at(stock: Stock, index: int) -> Product:
 
 def _reason(stock: Stock, ranks: NDArray[np.int16], via: NDArray[np.int32], product: Product) -> str:
     source = carrying_source(ranks)
-    seed = -1 if source is None else int(via[_SOURCES.index(source)])
-    return reason(source, product_at(stock, seed).title if seed >= 0 else None, product.category)
+    seed = None if source is None or (index := int(via[_SOURCES.index(source)])) < 0 else product_at(stock, index)
+    return reason(source, None if seed is None or seed.deleted else seed.title, product.category)

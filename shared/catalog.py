@@ -21,6 +21,7 @@ class Product(Struct, frozen=True, kw_only=True):
     price_cents: int = 0
     stock: int | None = None
     hidden: bool = False
+    deleted: bool = False
     arrived_at: int | None = None
     attributes: dict[str, Any] = {}
 
@@ -31,8 +32,13 @@ class Product(Struct, frozen=True, kw_only=True):
 
     @property
     def available(self) -> bool:
-        """May be shown: not hidden, and not known to be out of stock."""
-        return not self.hidden and self.stock != 0
+        """May be shown: neither hidden nor deleted, and not known to be out of stock."""
+        return not self.hidden and not self.deleted and self.stock != 0
+
+    @property
+    def described(self) -> bool:
+        """The shop has said what it is: it has a title, and was not deleted."""
+        return bool(self.title) and not self.deleted
 
 
 FieldVersion = tuple[int, int, Any]

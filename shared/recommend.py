@@ -67,20 +67,31 @@ class Model:
 
 @dataclass(frozen=True)
 class Shelf:
-    """A release's items as they stand now: int64[n_items] table rows, back again, and what is popular."""
+    """A release's items as they stand now: int64[n_items] table rows, back again (-1: not here), what is popular.
+
+    Indexes below `released` are the release's own and mean the same for its lifetime. Those from there on are young
+    items, described since the release was built: they hold for this shelf alone, and no factor or list knows them.
+    """
 
     table: ItemTable
     rows: Rows
     index_of_row: NDArray[np.int32]
     trends: Trends
     version: int
+    released: int
 
     @classmethod
-    def of(cls, table: ItemTable, rows: Rows) -> Shelf:
-        """Take stock; to be made anew when the table's version moves."""
+    def of(cls, table: ItemTable, rows: Rows, *, with_young: bool = False) -> Shelf:
+        """Take stock of a release's rows; to be made anew when the table's version moves."""
         index_of_row = np.full(len(table), -1, np.int32)
         index_of_row[rows] = np.arange(len(rows), dtype=np.int32)
-        return cls(table, rows, index_of_row, Trends.of(table, rows), table.version)
+        released = len(rows)
+        if with_young:
+            young = np.flatnonzero((index_of_row < 0) & table.described[: len(table)])
+            if len(young):
+                index_of_row[young] = np.arange(released, released + len(young), dtype=np.int32)
+                rows = np.concatenate([rows, young])
+        return cls(table, rows, index_of_row, Trends.of(table, rows), table.version, released)
 
 
 @dataclass(frozen=True)

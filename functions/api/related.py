@@ -22,7 +22,7 @@ router = APIRouter(tags=["items"])
     responses=problems(404, 422, 503),
 )
 def similar_items(item_id: ItemIdPath, worker: Worker, limit: Limit = 20) -> Response:
-    """Items like this one. An item younger than the release answers with the most popular of its category."""
+    """Items like this one. An item younger than the release answers with those of like attributes."""
     checked = check_addressable(item_id, "item_id")
     found = worker.get().catalog.related(ListKind.SIMILAR, checked, limit)
     items = [

@@ -36,11 +36,12 @@ class ItemFactors:
         return cls(factors, wide.T @ wide, regularization, alpha)
 
     def fold_in(self, history: History) -> NDArray[np.float32]:
-        """float32[d]: the user's factor; zeros without a history."""
-        indexes = history.indexes[:MAX_HISTORY]
+        """float32[d]: the user's factor; zeros without a history of items that have factors."""
+        known = history.indexes < len(self.factors)
+        indexes = history.indexes[known][:MAX_HISTORY]
         if not len(indexes):
             return np.zeros(self.factors.shape[1], np.float32)
-        weights = history.weights[:MAX_HISTORY] * HISTORY_DECAY ** np.arange(len(indexes))
+        weights = history.weights[known][:MAX_HISTORY] * HISTORY_DECAY ** np.arange(len(indexes))
         confidence = self.alpha * weights
         liked = self.factors[indexes].astype(np.float64)
         left = self.gram + (liked.T * (confidence - 1)) @ liked
@@ -64,7 +65,8 @@ class AlsSource:
     def retrieve_for(self, vector: NDArray[np.float32], query: Query, limit: int) -> Ranked:
         """As `retrieve`, for a user factor that is known already."""
         scores = self.items.factors @ vector
-        allowed = query.eligible & (scores > 0)
-        allowed[query.history.indexes] = False
+        allowed = query.eligible[: len(scores)] & (scores > 0)
+        touched = query.history.indexes
+        allowed[touched[touched < len(scores)]] = False
         indexes = np.flatnonzero(allowed).astype(np.int32)
         return Ranked.top(indexes, scores[indexes], limit)

@@ -19,14 +19,17 @@ TREND_SPAN: Final = "7d"
 
 @dataclass(frozen=True)
 class Trends:
-    """Popularity of n_items at the newest folded instant.
+    """Popularity of n_items at the newest folded instant, and what else sources compare items by.
 
     One half-life for all makes the order independent of when it is read: every score decays by the same factor.
+    `category` and `brand` are codes (-1: none), `arrived_at` epoch ms, `price_cents` 0 where no price is known.
     """
 
     scores: NDArray[np.float64]
     category: NDArray[np.int64]
     arrived_at: NDArray[np.int64]
+    brand: NDArray[np.int64]
+    price_cents: NDArray[np.float64]
 
     @classmethod
     def of(cls, table: ItemTable, rows: Rows) -> Trends:
@@ -36,7 +39,13 @@ class Trends:
         elapsed = elapsed_ms(counters.newest_at[rows], table.newest_at)
         half_lives = counters.layout.half_lives_ms[slots]
         values = decay(counters.decayed[np.ix_(rows, slots)], elapsed, half_lives)
-        return cls(values @ np.array(list(ACTION_WEIGHT.values())), table.category[rows], table.arrived_at[rows])
+        return cls(
+            values @ np.array(list(ACTION_WEIGHT.values())),
+            table.category[rows],
+            table.arrived_at[rows],
+            table.brand[rows],
+            table.price_cents[rows],
+        )
 
     @cached_property
     def order(self) -> NDArray[np.int64]:

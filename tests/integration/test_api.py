@@ -202,7 +202,7 @@ def test_similar_and_bought_together_come_from_the_items_lists(shop: ApiShop) ->
 
 def test_an_item_younger_than_the_release_is_known_at_once(shop: ApiShop) -> None:
     new = {**full_update(0), "item_id": "sku-new"}
-    new["changes"]["categories"] = ["Shop", "Category 3"]
+    new["changes"] |= {"title": "Lantern", "categories": ["Shop", "Category 3"]}
     shop.post(new)
     shop.settle()
     assert shop.get("/items/sku-new")["category"] == "Category 3"

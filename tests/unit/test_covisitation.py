@@ -19,7 +19,7 @@ def query_of(*lists: dict[int, float]) -> Query:
     indexes, scores = np.full((len(lists), 4), -1, np.int32), np.zeros((len(lists), 4), np.float32)
     for row, listed in enumerate(lists):
         indexes[row, : len(listed)], scores[row, : len(listed)] = list(listed), list(listed.values())
-    trends = Trends(np.zeros(10), np.zeros(10, np.int64), np.full(10, NEVER))
+    trends = Trends(np.zeros(10), np.zeros(10, np.int64), np.full(10, NEVER), np.full(10, -1), np.zeros(10))
     user, seeds = view_of(shopper_of(), ItemTable()), np.arange(len(lists), dtype=np.int32)
     known = {ListKind.COOCCURRENCE: Neighbours(indexes, scores)}
     allowed = np.ones(10, np.bool_)
