@@ -17,7 +17,13 @@ from shared.events import (
     decode_event,
     partition_of,
 )
-from shared.ingest.exposures import read_exposures, write_exposures
+from shared.ingest.exposures import (
+    exposure_files,
+    exposure_files_of_minute,
+    exposure_lines_of,
+    read_exposures,
+    write_exposures,
+)
 from shared.ingest.lake import (
     EVENT_SCHEMA,
     LAKE_SCHEMA,
@@ -287,8 +293,19 @@ def test_publishing_history_may_be_killed_before_any_change(tmp_path: Path) -> N
 def test_exposures_come_back_in_order(blobs: FolderBlobStore) -> None:
     name = write_exposures(blobs, "worker-1", START + 60_000, [b'{"n":2}'])
     write_exposures(blobs, "worker-1", START, [b'{"n":0}', '{"n":1,"title":"caf\u00e9\u2028"}'.encode()])
-    assert name == "lake/exposures/worker-1/20231115T0001Z.ndjson.gz"
+    assert name == "lake/exposures/20231115/20231115T0001Z.worker-1.ndjson.gz"
     assert [found["n"] for found in read_exposures(blobs)] == [0, 1, 2]
+    write_exposures(blobs, "worker.2", START, [b'{"n":3}'])
+    blobs.write("lake/exposures/worker-0/20231114T2359Z.ndjson.gz", gzip.compress(b'{"n":-1}\n'))
+    assert [found["n"] for found in read_exposures(blobs)] == [-1, 0, 1, 3, 2], "the earlier place is read as well"
+    assert [worker for _, worker, _ in exposure_files(blobs)] == ["worker-0", "worker-1", "worker.2", "worker-1"]
+    minute = exposure_files_of_minute(blobs, START)
+    assert [exposure_lines_of(blobs, one)[-1] for one in minute] == [
+        '{"n":1,"title":"caf\u00e9\u2028"}'.encode(),
+        b'{"n":3}',
+    ]
+    assert exposure_files_of_minute(blobs, START - 60_000) == []
+    assert exposure_lines_of(blobs, f"{name}-gone") == []
     with pytest.raises(ValueError, match="newline"):
         write_exposures(blobs, "worker-1", START, [b"{\n}"])
     with pytest.raises(ValueError, match="worker name"):
@@ -296,3 +313,5 @@ def test_exposures_come_back_in_order(blobs: FolderBlobStore) -> None:
     blobs.write(name, b"?")
     with pytest.raises(CorruptRecord):
         list(read_exposures(blobs))
+    with pytest.raises(CorruptRecord):
+        exposure_lines_of(blobs, name)
