@@ -1,8 +1,8 @@
-"""POST /events without HTTP: check each event, hand the good ones to the broker log, say what became of each."""
+"""The way into the broker log, without HTTP: check each event, append the good ones, say what became of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -77,18 +77,26 @@ class EventIntake:
     def accept(self, body: bytes) -> list[Outcome]:
         """The fate of each event of a JSON array, or of {"events": [...]}, in order.
 
-        An event is accepted once the broker log has acknowledged it. One that is unacknowledged may or may not be in
-        the log: sending it again with the same event_id counts it once. Of events in several partitions the log may
-        take some and not others; that is an answer like any other and opens no circuit.
-
         Raises:
             MalformedBatch: not JSON.
             InvalidEvent: JSON of another shape, no events, or more than 500.
             BrokerUnavailable: nothing was acknowledged.
         """
+        return self.take(_batch_of(body))
+
+    def take(self, events: Iterable[bytes | msgspec.Raw]) -> list[Outcome]:
+        """The fate of each event, one JSON object each, in order.
+
+        An event is accepted once the broker log has acknowledged it. One that is unacknowledged may or may not be in
+        the log: sending it again with the same event_id counts it once. Of events in several partitions the log may
+        take some and not others; that is an answer like any other and opens no circuit.
+
+        Raises:
+            BrokerUnavailable: nothing was acknowledged.
+        """
         outcomes: list[Outcome] = []
         good: list[tuple[int, _Checked]] = []
-        for index, raw in enumerate(_batch_of(body)):
+        for index, raw in enumerate(events):
             try:
                 good.append((index, self._checked(bytes(raw))))
             except InvalidEvent as error:
@@ -142,7 +150,7 @@ def _batch_of(body: bytes) -> list[msgspec.Raw]:
     return events
 
 
-def _event_id_of(raw: msgspec.Raw) -> str | None:
+def _event_id_of(raw: bytes | msgspec.Raw) -> str | None:
     try:
         return _NAMED.decode(raw).event_id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
