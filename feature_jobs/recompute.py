@@ -49,6 +49,7 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     vectors: str
     # Lines of older code lack these; their schema is another one, and they are skipped for it.
     retrieval_covisitation: list[list[float]] = []
+    retrieval_text: list[float] = []
     device: str | None = None
     surface: str | None = None
 
@@ -69,6 +70,7 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
             np.array(self.retrieval_ranks, dtype=np.int16).reshape(shape),
             np.array(self.retrieval_scores, dtype=np.float32).reshape(shape),
             np.array(self.retrieval_covisitation, dtype=np.float32).reshape(shape),
+            np.array(self.retrieval_text, dtype=np.float32),
         )
 
 

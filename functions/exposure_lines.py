@@ -27,7 +27,7 @@ def exposure_line(
     `head` says who and what was asked. `visibility` holds the last sequence folded into each user shard read (-1: no
     shard), `item_marks` that of each partition's items (-1: none); keys are `<source>.<partition>`. `vectors` is
     float32[n, F] of the shown items in order, little-endian in base64; `retrieval_ranks` int[n, S],
-    `retrieval_scores` [n, S] (sources in declared order) and `retrieval_covisitation` [n, 2] are logged inputs.
+    `retrieval_scores` [n, S] (sources in declared order), `retrieval_covisitation` [n, 2] and `retrieval_text` [n] are logged inputs.
     """
     positions = page.positions
     retrieval = page.candidates.retrieval
@@ -48,6 +48,7 @@ def exposure_line(
             "retrieval_ranks": retrieval.ranks[positions].tolist(),
             "retrieval_scores": retrieval.scores[positions].tolist(),
             "retrieval_covisitation": retrieval.covisitation[positions].tolist(),
+            "retrieval_text": retrieval.text[positions].tolist(),
             "vectors": base64.b64encode(page.features[positions].astype(np.dtype("<f4")).tobytes()).decode(),
         }
     )

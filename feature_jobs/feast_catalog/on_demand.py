@@ -24,6 +24,7 @@ from shared.features.views import RequestView, RetrievalBlock
 
 Columns = Mapping[str, Sequence[Any]]
 _VISITED: Final = ("covisitation_last", "covisitation_sum")
+_TEXT: Final = "text_score"
 
 
 def retrieval_features(inputs):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201, D103 - Feast stores and runs this text alone
@@ -44,13 +45,14 @@ def source_text(function: Callable[..., Any]) -> str:
 
 
 def retrieval_inputs() -> list[Field]:
-    """What a `RetrievalBlock` is made of, a column each: ranks and scores by candidate source, and co-visitation."""
+    """What a `RetrievalBlock` is made of, a column each: ranks and scores by source, co-visitation, and text."""
     ranks = [Field(name=name, dtype=Int64, description="rank from 1, 0: not carried") for name in _names("rank")]
     scores = [Field(name=name, dtype=Float32, description="share of the list's best") for name in _names("score")]
     visited = [
         Field(name=name, dtype=Float32, description="of the last click; of the last clicks") for name in _VISITED
     ]
-    return [*ranks, *scores, *visited]
+    text = Field(name=_TEXT, dtype=Float32, description="fit with the words of a search, as a share of the best fit")
+    return [*ranks, *scores, *visited, text]
 
 
 def of_retrieval(inputs: Columns) -> dict[str, list[np.float32]]:
@@ -59,6 +61,7 @@ def of_retrieval(inputs: Columns) -> dict[str, list[np.float32]]:
         _block(inputs, _names("rank"), np.int16),
         _block(inputs, _names("score"), np.float32),
         _block(inputs, _VISITED, np.float32),
+        np.array(inputs[_TEXT], dtype=np.float32),
     )
     features = tuple(one for one in FEATURES if one.entity is Entity.RETRIEVAL)
     matrix = values_of_request(features, len(block.ranks), retrieval=block)

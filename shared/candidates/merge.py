@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from shared.candidates.covisitation import covisitation
-from shared.candidates.query import Indexes, Query, Ranked
+from shared.candidates.query import Indexes, Query, Ranked, Scores
 from shared.features.definitions import Retrieval
 from shared.features.views import RetrievalBlock
 
@@ -34,6 +34,11 @@ class CandidateSet:
     retrieval: RetrievalBlock
     via: Indexes
 
+    def with_text(self, scores: Scores) -> CandidateSet:
+        """The same candidates, with how well each fits the words of a search (float32[n], above 0 for the best)."""
+        share = (scores / scores.max(initial=0)).astype(np.float32) if len(scores) else scores
+        return replace(self, retrieval=replace(self.retrieval, text=share))
+
 
 def merge(lists: Mapping[Retrieval, Ranked], query: Query, minimum: int = MINIMUM) -> CandidateSet:
     """Unite the lists; too small a union is filled from the most popular eligible items (which no source carries)."""
@@ -55,4 +60,5 @@ def merge(lists: Mapping[Retrieval, Ranked], query: Query, minimum: int = MINIMU
         ranks[rows, column] = np.arange(1, len(rows) + 1)
         scores[rows, column] = ranked.scores / ranked.scores[0]
         via[rows, column] = ranked.via
-    return CandidateSet(union, RetrievalBlock(ranks, scores, covisitation(union, query)), via)
+    text = np.zeros(len(union), dtype=np.float32)
+    return CandidateSet(union, RetrievalBlock(ranks, scores, covisitation(union, query), text), via)

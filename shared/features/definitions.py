@@ -349,6 +349,12 @@ RETRIEVAL_FEATURES: Final = [
         "the same, summed over the last 10 items clicked",
         derive.covisitation(1),
     ),
+    Feature(
+        "retrieval_text_score",
+        Entity.RETRIEVAL,
+        "how well the words of a search fit the item, over the best fit; 0 on other pages",
+        derive.text_score,
+    ),
 ]
 
 

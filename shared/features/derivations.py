@@ -165,6 +165,11 @@ def covisitation(column: int) -> Callable[[RetrievalBlock], ArrayLike]:
     return lambda block: block.covisitation[:, column]
 
 
+def text_score(block: RetrievalBlock) -> ArrayLike:
+    """How well the words of a search fit each candidate; 0 where nothing was searched."""
+    return block.text
+
+
 def hour_of_day(wave: Callable[[float], float]) -> Callable[[RequestView], float]:
     """`wave` (sine or cosine) of the shop-local hour as an angle: midnight lies next to 23:59."""
     return lambda request: wave(2 * math.pi * (request.hour / 24))

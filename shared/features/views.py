@@ -239,12 +239,14 @@ class RetrievalBlock:
 
     Scores are normalised per list: the best of a list has 1, what a source did not carry has 0. `covisitation` is
     float32[n, 2]: the score, so normalised, in the co-occurrence list of the last click, and the sum over those of
-    the last clicks (`shared.candidates.covisitation`).
+    the last clicks (`shared.candidates.covisitation`). `text` is float32[n]: how well the words of a search fit, over
+    the best fit among the candidates; 0 on pages that no search made.
     """
 
     ranks: NDArray[np.int16]
     scores: NDArray[np.float32]
     covisitation: NDArray[np.float32]
+    text: NDArray[np.float32]
 
     @classmethod
     def silent(cls, count: int, sources: int) -> RetrievalBlock:
@@ -253,6 +255,7 @@ class RetrievalBlock:
             np.zeros((count, sources), np.int16),
             np.zeros((count, sources), np.float32),
             np.zeros((count, 2), np.float32),
+            np.zeros(count, np.float32),
         )
 
     @cached_property

@@ -63,7 +63,8 @@ def page_at(shop: ApiShop, at: int, user_id: str, **asked: Any) -> tuple[Exposur
 def asked_of(exposure: Exposure, line: dict[str, Any]) -> dict[str, Sequence[Any]]:
     """What a caller of Feast passes for the items of a page: keys, the request, what retrieval said."""
     count = len(exposure.items)
-    retrieval = np.hstack([np.array(line[f"retrieval_{part}"]) for part in ("ranks", "scores", "covisitation")])
+    blocks = [np.array(line[f"retrieval_{part}"]) for part in ("ranks", "scores", "covisitation", "text")]
+    retrieval = np.column_stack(blocks)
     request = {"as_of": exposure.as_of, "time_zone": "Europe/London", "device": line["device"] or ""}
     return {
         "user_id": [exposure.user_id] * count,

@@ -97,7 +97,7 @@ class Scene:
     """A user's history, the catalogue by item id, one candidate, all behaviour of that candidate, and the instant.
 
     `carried` holds each source's list (item and score, best first), `met` the co-occurrence lists (score by item) of
-    her last clicks, newest first.
+    her last clicks, newest first; `text` what the words of a search give each item.
     """
 
     history: Sequence[Sent]
@@ -110,6 +110,7 @@ class Scene:
     met: Sequence[Mapping[str, float]] = ()
     device: str | None = None
     surface: str | None = None
+    text: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def now(self) -> int:
@@ -366,6 +367,7 @@ COMPUTED: dict[str, Callable[[Scene], float]] = {
     "retrieval_sources_count": lambda scene: sum(_carried(scene, source)[0] > 0 for source in Retrieval),
     "retrieval_covisitation_last_1": lambda scene: _met(scene, 1),
     "retrieval_covisitation_last_10": lambda scene: _met(scene, 10),
+    "retrieval_text_score": lambda scene: scene.text.get(scene.item, 0.0) / max(scene.text.values(), default=1.0),
     "request_hour_sin": _turn(math.sin, weekly=False),
     "request_hour_cos": _turn(math.cos, weekly=False),
     "request_weekday_sin": _turn(math.sin, weekly=True),

@@ -71,6 +71,7 @@ class Said:
     device: str | None = None
     surface: str | None = None
     time_zone: ZoneInfo = UTC
+    text: dict[int, float] = field(default_factory=dict)
 
 
 SCORES = st.dictionaries(st.integers(0, 3), st.floats(0.125, 9, width=32), max_size=4).map(
@@ -83,6 +84,7 @@ SAID = st.builds(
     st.sampled_from([None, "desktop", "App", "fridge", ""]),
     st.sampled_from([None, "product", "EMAIL", "window"]),
     st.sampled_from([UTC, ZoneInfo("Europe/London"), ZoneInfo("Asia/Kolkata"), ZoneInfo("America/St_Johns")]),
+    SCORES,
 )
 
 
@@ -120,6 +122,8 @@ def matrix_of(history: list[Sent], table: ItemTable, as_of: int, said: Said | No
     }
     candidates = merge(ranked | {Retrieval.POPULAR: ranked.get(Retrieval.POPULAR, Ranked.none())}, query)
     assert candidates.indexes.tolist() == rows.tolist()
+    if said.text:
+        candidates = candidates.with_text(np.array([said.text.get(row, 0.0) for row in rows.tolist()], np.float32))
     pair = PairView(user, table.block(rows, as_of), table.category, table.brand)
     return assemble(pair, candidates.retrieval, RequestView(as_of, said.time_zone, said.device, said.surface))
 
@@ -144,6 +148,7 @@ def test_every_feature_is_what_the_oracle_says(mine: list[Sent], others: list[Se
             [{ITEMS[index]: score for index, score in scores.items()} for scores in said.met],
             said.device,
             said.surface,
+            {ITEMS[index]: score for index, score in said.text.items()},
         )
         for column, feature in enumerate(FEATURES):
             wanted = oracle.FEATURES[feature.name](scene)

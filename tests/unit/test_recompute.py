@@ -44,6 +44,7 @@ def page(worker: str, number: int, marks: tuple[int, int], user: UserId) -> Expo
         features_count=0, user_id=user, as_of=START_AT + 10**9 + number, fallback=None, visibility=seen,
         item_marks=seen, items=ITEMS, retrieval_ranks=nothing, vectors="",
         retrieval_scores=[[0.0] * len(Retrieval) for _ in ITEMS], retrieval_covisitation=[[0.0, 0.0] for _ in ITEMS],
+        retrieval_text=[0.0 for _ in ITEMS],
     )  # fmt: skip
 
 
