@@ -95,6 +95,10 @@ class EventLog(Protocol):
         """
         ...
 
+    def append_to(self, events: Sequence[tuple[int, bytes]]) -> list[Appended | None]:
+        """As `append`, to the partition named beside each body: for what must reach a partition whatever its key."""
+        ...
+
 
 class EventLogReader(Protocol):
     """The consumer's side: random access to what the broker still holds."""

@@ -46,14 +46,22 @@ class EventHubsEventLog:
         self._connecting = False
 
     def append(self, events: Sequence[tuple[str, bytes]]) -> list[Appended | None]:
-        """See EventLog; Event Hubs tells no sequence. After an unacknowledged batch its partition gets nothing more."""
+        """See EventLog."""
+        return self.append_to([(partition_of(key, len(self._senders)), body) for key, body in events])
+
+    def append_to(self, events: Sequence[tuple[int, bytes]]) -> list[Appended | None]:
+        """See EventLog; Event Hubs tells no sequence. After an unacknowledged batch its partition gets nothing more.
+
+        What names a partition that the hub does not have is not acknowledged.
+        """
         if not self._connecting:  # all at once, so that the first request to each partition need not wait in turn
             self._connecting = True
             for sender in self._senders:
                 sender.begin([], self._seconds())
         groups: dict[int, list[int]] = defaultdict(list)
-        for index, (key, _) in enumerate(events):
-            groups[partition_of(key, len(self._senders))].append(index)
+        for index, (partition, _) in enumerate(events):
+            if partition < len(self._senders):
+                groups[partition].append(index)
         deadline = self._seconds() + self._timeout_s
         sends = {
             partition: self._senders[partition].begin([events[index][1] for index in indexes], deadline)
@@ -65,8 +73,9 @@ class EventHubsEventLog:
             for place in send.acknowledged():
                 appended[groups[partition][place]] = Appended(partition, None)
         if events and not any(appended):
-            reasons = {send.reason for send in sends.values()}
-            fault = EventsRefused if all(send.refused for send in sends.values()) else BrokerUnavailable
+            reasons = {send.reason for send in sends.values()} or {"the hub has no such partition"}
+            refused = bool(sends) and all(send.refused for send in sends.values())
+            fault = EventsRefused if refused else BrokerUnavailable
             raise fault(f"Event Hubs acknowledged nothing: {'; '.join(sorted(reasons))}")
         return appended
 

@@ -47,16 +47,22 @@ class KafkaEventLog:
 
     def append(self, events: Sequence[tuple[str, bytes]]) -> list[Appended | None]:
         """See EventLog."""
+        count = self._partition_count
+        return self._append([(key.encode(), partition_of(key, count), body) for key, body in events])
+
+    def append_to(self, events: Sequence[tuple[int, bytes]]) -> list[Appended | None]:
+        """See EventLog; these messages have no key."""
+        return self._append([(None, partition, body) for partition, body in events])
+
+    def _append(self, messages: Sequence[tuple[bytes | None, int, bytes]]) -> list[Appended | None]:
         session = self._opened()
-        pending = _Pending(len(events))
-        for index, (key, body) in enumerate(events):
-            session.produce(
-                key.encode(), body, partition_of(key, self._partition_count), _report(pending, index, session)
-            )
+        pending = _Pending(len(messages))
+        for index, (key, partition, body) in enumerate(messages):
+            session.produce(key, body, partition, _report(pending, index, session))
         appended = pending.wait(self._timeout_s)
         if session.broken:
             self._replace(session)
-        if events and not any(appended):
+        if messages and not any(appended):
             raise BrokerUnavailable(f"Kafka acknowledged nothing: {pending.reason or 'no answer in time'}")
         return appended
 
@@ -121,7 +127,7 @@ class _Session:
         self._thread = threading.Thread(target=self._serve, name="kafka-deliveries", daemon=True)
         self._thread.start()
 
-    def produce(self, key: bytes, body: bytes, partition: int, report: Report) -> None:
+    def produce(self, key: bytes | None, body: bytes, partition: int, report: Report) -> None:
         """Hand one event over; `report` hears what became of it, from another thread or at once."""
         try:
             self._producer.produce(self._topic, body, key, partition, report)

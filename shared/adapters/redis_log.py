@@ -36,10 +36,17 @@ class RedisEventLog:
         self._partition_count = partition_count
 
     def append(self, events: Sequence[tuple[str, bytes]]) -> list[Appended | None]:
-        """See EventLog; one script a partition, in one trip. An answer means that the server has synced its file."""
+        """See EventLog."""
+        return self.append_to([(partition_of(key, self._partition_count), body) for key, body in events])
+
+    def append_to(self, events: Sequence[tuple[int, bytes]]) -> list[Appended | None]:
+        """See EventLog; one script a partition, in one trip. An answer means that the server has synced its file.
+
+        A partition of an earlier, higher count takes records like any other.
+        """
         groups: dict[int, list[int]] = defaultdict(list)
-        for index, (key, _) in enumerate(events):
-            groups[partition_of(key, self._partition_count)].append(index)
+        for index, (partition, _) in enumerate(events):
+            groups[partition].append(index)
         commands: list[tuple[Argument, ...]] = []
         for partition, indexes in groups.items():
             keys = PartitionKeys(self._source, partition)

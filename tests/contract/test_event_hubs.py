@@ -108,6 +108,21 @@ def test_every_event_goes_to_the_partition_of_its_key_in_order(
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("event-hubs")]
 
 
+def test_what_names_its_partition_goes_there_and_what_names_none_is_told_apart(
+    peer: EventHubPeer, open_log: Callable[..., EventHubsEventLog]
+) -> None:
+    log = open_log()
+    assert log.append_to([(1, b"copy"), (0, b"copy"), (7, b"nowhere"), (1, b"last")]) == [
+        Appended(1, None),
+        Appended(0, None),
+        None,
+        Appended(1, None),
+    ]
+    assert [peer.bodies(0), peer.bodies(1)] == [[b"copy"], [b"copy", b"last"]]
+    with pytest.raises(BrokerUnavailable, match="no such partition"):
+        log.append_to([(7, b"nowhere")])
+
+
 def test_requests_at_once_share_the_senders_and_each_keeps_its_order(
     peer: EventHubPeer, open_log: Callable[..., EventHubsEventLog]
 ) -> None:

@@ -103,12 +103,14 @@ class FakeLog:
         self.taken: list[bytes] = []
 
     def append(self, events: Sequence[tuple[str, bytes]]) -> list[Appended | None]:
+        return self.append_to([(partition_of(key, 4), body) for key, body in events])
+
+    def append_to(self, events: Sequence[tuple[int, bytes]]) -> list[Appended | None]:
         refused = self.answers.pop(0) if self.answers else set()
         if refused is None:
             raise BrokerUnavailable("nobody there")
         found: list[Appended | None] = []
-        for key, body in events:
-            partition = partition_of(key, 4)
+        for partition, body in events:
             found.append(None if partition in refused else Appended(partition, None))
             if partition not in refused:
                 self.taken.append(body)

@@ -79,6 +79,16 @@ def test_what_is_appended_is_read_where_it_was_put(sides: Sides) -> None:
         assert reader.last_sequence(partition) == wanted[-1][0]
 
 
+def test_what_names_its_partition_goes_there(sides: Sides) -> None:
+    producer, reader = sides
+    places = acknowledged(producer.append_to([(1, b"first"), (0, b"copy"), (1, b"copy")]))
+    assert [partition for partition, _ in places] == [1, 0, 1]
+    assert [[one.body for one in reader.read(partition, -1, 9)] for partition in range(PARTITIONS)] == [
+        [b"copy"],
+        [b"first", b"copy"],
+    ]
+
+
 def test_reading_goes_on_where_it_is_told_and_stops_at_the_limit(sides: Sides) -> None:
     producer, reader = sides
     producer.append([(key, b"%d" % number) for number, key in enumerate(keys_of(1, 30))])
