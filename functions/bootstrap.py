@@ -22,7 +22,10 @@ from functions.identification import Identification, open_identification
 from functions.item_follower import ItemFollower
 from functions.loaded_release import ReleaseLoader
 from functions.metrics import Metrics
+from functions.overlay_writer import OverlayWriter
 from functions.page_reader import PageReader
+from functions.preference_cache import PreferenceCache
+from functions.preference_keeper import PreferenceKeeper
 from functions.process_events import EventIngest
 from functions.profile_reader import ProfileReader
 from functions.readiness import Readiness
@@ -35,6 +38,7 @@ from functions.version_keeper import VersionKeeper, recording
 from shared.adapters.blob_address import open_blobs
 from shared.adapters.broker import Broker, open_broker
 from shared.adapters.redis_connection import connect
+from shared.adapters.redis_overlay import RedisOverlays
 from shared.adapters.redis_releases import RedisReleaseStore
 from shared.adapters.redis_shards import RedisShardReader
 from shared.adapters.redis_state import RedisStateStore
@@ -52,6 +56,8 @@ FOLD_TIMEOUT_MS = 5000
 """The fold and the timers may wait longer for Redis than a page may."""
 EXPOSURE_LOOK_MS = 1000
 VERSIONS_LOOK_MS = 3000
+PREFERENCES_LOOK_MS = 250
+"""So soon after Redis is back every worker knows what was set meanwhile."""
 SIGNING_KEYS_LOOK_MS = 300_000
 
 
@@ -77,6 +83,7 @@ class Services:
     recommender: Recommender
     catalog: CatalogReader
     profiles: ProfileReader
+    keeper: PreferenceKeeper
     intake: EventIntake
     exposures: ExposureWriter
     readiness: Readiness
@@ -140,6 +147,14 @@ def compose(
     page_reader = PageReader(
         page_client, RedisShardReader(page_client, settings.user_key_secret, STATE_VERSION), settings.user_key_secret
     )
+    keeper = PreferenceKeeper(
+        releases=releases,
+        reader=page_reader,
+        writer=OverlayWriter(RedisOverlays(page_client, settings.user_key_secret), state_circuit),
+        cache=PreferenceCache(time.monotonic),
+        circuit=state_circuit,
+        clock=clock,
+    )
     store = RedisStateStore(fold_client, settings.user_key_secret)
     states = StateVersions(fold_client)
     processor = EventProcessor(
@@ -162,6 +177,7 @@ def compose(
             settings=settings,
             releases=releases,
             reader=page_reader,
+            keeper=keeper,
             circuit=state_circuit,
             exposures=exposures,
             metrics=metrics,
@@ -169,8 +185,11 @@ def compose(
             new_id=new_id,
         ),
         catalog=CatalogReader(releases, page_reader, state_circuit),
-        profiles=ProfileReader(releases, page_reader, state_circuit, clock),
-        intake=EventIntake(broker.producer, log_circuit, metrics, clock),
+        profiles=ProfileReader(releases, keeper),
+        keeper=keeper,
+        intake=EventIntake(
+            broker.producer, settings.event_source, keeper=keeper, circuit=log_circuit, metrics=metrics, clock=clock
+        ),
         exposures=exposures,
         readiness=Readiness(
             state_client=page_client,
@@ -191,6 +210,7 @@ def compose(
             Background("release-watcher", followed.refresh, settings.allocation_poll_ms),
             Background("version-keeper", versions.refresh, VERSIONS_LOOK_MS),
             Background("item-follower", followed.follow, settings.item_poll_ms),
+            Background("preference-keeper", keeper.keep_up, PREFERENCES_LOOK_MS),
             Background("exposure-writer", exposures.write_finished, EXPOSURE_LOOK_MS),
         ),
     )

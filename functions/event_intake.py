@@ -12,9 +12,20 @@ import msgspec
 from functions.addressable_ids import check_addressable
 from functions.circuit import Circuit
 from functions.metrics import Metrics
+from functions.preference_keeper import PreferenceKeeper
 from shared.errors import InfrastructureFault, InvalidEvent, RecommndrError
-from shared.events import FUTURE_LIMIT_MS, MAX_EVENT_BYTES, decode_event, encode_event
-from shared.ports import EventLog
+from shared.events import (
+    FUTURE_LIMIT_MS,
+    MAX_EVENT_BYTES,
+    Event,
+    EventType,
+    Preferences,
+    check_id,
+    decode_event,
+    encode_event,
+)
+from shared.features.overlay import Overlay, preferences_version
+from shared.ports import Appended, EventLog
 
 MOST_EVENTS: Final = 500
 NOT_ACKNOWLEDGED: Final = "the broker log did not acknowledge it; send it again"
@@ -42,8 +53,7 @@ class Outcome:
 class _Checked:
     """A valid event as it goes to the broker log."""
 
-    event_id: str
-    key: str
+    event: Event
     body: bytes
 
 
@@ -67,9 +77,20 @@ _NAMED = msgspec.json.Decoder(_Named)
 class EventIntake:
     """Appends to the broker log; it never touches feature state."""
 
-    def __init__(self, event_log: EventLog, circuit: Circuit, metrics: Metrics, clock: Callable[[], int]) -> None:
-        """`clock` tells epoch ms."""
+    def __init__(
+        self,
+        event_log: EventLog,
+        source: str,
+        *,
+        keeper: PreferenceKeeper,
+        circuit: Circuit,
+        metrics: Metrics,
+        clock: Callable[[], int],
+    ) -> None:
+        """`source` names the log's event source; `clock` tells epoch ms."""
         self._event_log = event_log
+        self._source = source
+        self._keeper = keeper
         self._circuit = circuit
         self._metrics = metrics
         self._clock = clock
@@ -120,22 +141,44 @@ class EventIntake:
                 check_addressable(value, name)
         if event.occurred_at_ms > self._clock() + FUTURE_LIMIT_MS:
             raise InvalidEvent(f"occurred_at {event.occurred_at.isoformat()} lies more than 24 h in the future")
+        if event.event_type is EventType.PREFERENCES_SET:
+            check_preferences(event.preferences())
         body = encode_event(event)
         if len(body) > MAX_EVENT_BYTES:  # written out, 1e15 is longer: the fold would refuse what was acknowledged
             raise InvalidEvent(f"written out, the event has {len(body)} bytes, more than the {MAX_EVENT_BYTES} allowed")
-        return _Checked(event.event_id, event.partition_key, body)
+        return _Checked(event, body)
 
     def _append(self, good: Sequence[tuple[int, _Checked]]) -> list[Outcome]:
         if not good:
             return []
-        bodies = [(event.key, event.body) for _, event in good]
+        bodies = [(one.event.partition_key, one.body) for _, one in good]
         answers = self._circuit.call(lambda: self._event_log.append(bodies))
-        return [
-            Outcome(index, event.event_id, Fate.ACCEPTED)
-            if answer is not None
-            else Outcome(index, event.event_id, Fate.UNACKNOWLEDGED, NOT_ACKNOWLEDGED)
-            for (index, event), answer in zip(good, answers, strict=True)
-        ]
+        outcomes = []
+        for (index, one), appended in zip(good, answers, strict=True):
+            if appended is None:
+                outcomes.append(Outcome(index, one.event.event_id, Fate.UNACKNOWLEDGED, NOT_ACKNOWLEDGED))
+                continue
+            outcomes.append(Outcome(index, one.event.event_id, Fate.ACCEPTED))
+            if one.event.event_type is EventType.PREFERENCES_SET:
+                self._spread(one.event, appended)
+        return outcomes
+
+    def _spread(self, event: Event, appended: Appended) -> None:
+        """What a user asked for counts from now on, though it is not folded yet."""
+        user_id, told = event.user_id, appended.enqueued_at
+        assert user_id is not None, "decode_event lets no such event pass without its user"
+        version = preferences_version(event, self._clock() if told is None else told)
+        place = None if appended.sequence is None else (self._source, appended.partition, appended.sequence)
+        self._keeper.acknowledged(user_id, Overlay(version, place=place))
+
+
+def check_preferences(wanted: Preferences) -> None:
+    """What an event may say, and makes no sense. Raises InvalidEvent."""
+    low, high = wanted.min_price_cents, wanted.max_price_cents
+    if low is not None and high is not None and low > high:
+        raise InvalidEvent(f"min_price_cents {low} lies above max_price_cents {high}: nothing could be shown")
+    for item_id in wanted.hidden_items:
+        check_id(item_id, "hidden_items")
 
 
 def _batch_of(body: bytes) -> list[msgspec.Raw]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -14,11 +14,13 @@ from redis import Redis
 from functions.loaded_release import LoadedRelease
 from shared.adapters.keys import user_key
 from shared.adapters.redis_connection import send_pipelined
+from shared.adapters.redis_overlay import overlay_command
 from shared.adapters.redis_releases import item_list_command, nightly_command
 from shared.adapters.redis_shards import RedisShardReader
 from shared.adapters.redis_state import state_errors
 from shared.candidates.query import ListKind, Neighbours
-from shared.features.shard import UserShard
+from shared.features.overlay import NO_OVERLAY, Overlay, decode_overlay
+from shared.features.shard import UserShard, newest_erasure
 from shared.releases.lists import NeighbourList, NightlyRecord, decode_list, decode_record
 
 MOST_HELD_LISTS: Final = 30_000
@@ -33,11 +35,22 @@ class ShopperRead:
 
     shards: Mapping[tuple[str, int], UserShard | None]
     record: NightlyRecord | None
+    overlay: Overlay = NO_OVERLAY
+    """Of it only what the shards do not have yet."""
+
+    @property
+    def folded(self) -> dict[tuple[str, int], int]:
+        """The last sequence folded into each shard, -1 where there is none."""
+        return {part: -1 if shard is None else shard.sequence for part, shard in self.shards.items()}
 
     @property
     def visibility(self) -> dict[tuple[str, int], int]:
-        """The last sequence folded into each shard, -1 where there is none."""
-        return {part: -1 if shard is None else shard.sequence for part, shard in self.shards.items()}
+        """As `folded`, but -1 for a shard that an erasure voids: nothing of it is used."""
+        erased_at = newest_erasure([shard for shard in self.shards.values() if shard is not None], self.overlay)
+        return {
+            part: -1 if shard is None or shard.erased_at < erased_at else shard.sequence
+            for part, shard in self.shards.items()
+        }
 
 
 NOBODY = ShopperRead({}, None)
@@ -54,18 +67,24 @@ class PageReader:
         self._held: dict[tuple[str, ListKind, int], NeighbourList] = {}
         self._holding = threading.Lock()
 
-    def shopper(self, user_id: str, release: LoadedRelease) -> ShopperRead:
-        """Raises StateUnavailable, or CorruptRecord when what is stored cannot be read."""
-        extra = []
-        if release.user_buckets:
-            extra.append(nightly_command(release.release_id, release.user_buckets, user_key(user_id, self._secret)))
+    def shopper(self, user_id: str, release: LoadedRelease, *, record: bool = True) -> ShopperRead:
+        """Her shards and overlay, and the nightly record unless it is not wanted.
+
+        Raises StateUnavailable, or CorruptRecord when what is stored cannot be read.
+        """
+        user = user_key(user_id, self._secret)
+        extra = [overlay_command(user)]
+        if record and release.user_buckets:
+            extra.append(nightly_command(release.release_id, release.user_buckets, user))
         read = self._shards.read_user_shards(user_id, release.items.sources, extra)
         shards = {
             (one.source, one.partition): None if one.shard is None else UserShard.decode(one.shard)
             for one in read.shards
         }
-        record = read.extra[0] if read.extra else None
-        return ShopperRead(shards, None if record is None else decode_record(release.release_id, record))
+        overlay, *records = read.extra
+        nightly = records[0] if records else None
+        found = ShopperRead(shards, None if nightly is None else decode_record(release.release_id, nightly))
+        return replace(found, overlay=decode_overlay(overlay).ahead_of(found.folded))
 
     def lists(self, release_id: str, kinds: Sequence[ListKind], indexes: Sequence[int]) -> Lists:
         """The neighbour lists there are; those read before come from memory, for a release's lists never change.

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from functions.circuit import Circuit
 from functions.item_follower import Stock
-from functions.page_reader import PageReader, ShopperRead
+from functions.preference_keeper import PreferenceKeeper
 from functions.release_watcher import ReleaseWatcher
 from shared.catalog import Product
 from shared.errors import CorruptRecord, StateUnavailable
 from shared.events import EventType, Preferences
 from shared.features.definitions import LISTS, USER_FEATURES
-from shared.features.shard import merge_shards
 from shared.features.views import UserView, user_lists
 
 MOST_HISTORY: Final = 50
@@ -49,14 +46,9 @@ class Profile:
 class ProfileReader:
     """Reads one user's state and puts names to it."""
 
-    def __init__(
-        self, releases: ReleaseWatcher, reader: PageReader, circuit: Circuit, clock: Callable[[], int]
-    ) -> None:
-        """`clock` tells epoch ms."""
+    def __init__(self, releases: ReleaseWatcher, keeper: PreferenceKeeper) -> None:
         self._releases = releases
-        self._reader = reader
-        self._circuit = circuit
-        self._clock = clock
+        self._keeper = keeper
 
     def profile(self, user_id: str) -> Profile:
         """The profile; of a user never seen, an empty one.
@@ -67,23 +59,22 @@ class ProfileReader:
         """
         release = self._releases.release_for(user_id)
         try:
-            read: ShopperRead = self._circuit.call(lambda: self._reader.shopper(user_id, release))
+            seen = self._keeper.read(user_id, release, record=False)
         except CorruptRecord as error:
             raise StateUnavailable(f"what is stored of this user cannot be read: {error}") from error
-        as_of = self._clock()
-        shopper = merge_shards([shard for shard in read.shards.values() if shard is not None], as_of)
+        shopper, as_of = seen.shopper, seen.as_of
         with release.items.reading(release.release_id) as stock:
             lists = user_lists(shopper.state, stock.shelf.table.row_of, LISTS)
             user = UserView(shopper.state, as_of, lists, release.model.time_zone)
             return Profile(
                 release_id=release.release_id,
                 as_of=as_of,
-                known=any(shard is not None for shard in read.shards.values()),
+                known=shopper.known,
                 features=_features(user),
                 history=_history(user, stock),
                 top_categories=_top_categories(user, stock),
                 preferences=shopper.preferences,
-                visibility=read.visibility,
+                visibility=seen.read.visibility,
             )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from functions.item_follower import Stock
 from functions.loaded_release import LoadedRelease
 from functions.metrics import Metrics
 from functions.page_explanation import PageExplanation, removed_examples, score_parts
-from functions.page_reader import NOBODY, Lists, PageReader, ShopperRead, neighbours_of
+from functions.page_reader import Lists, PageReader, ShopperRead, neighbours_of
+from functions.preference_keeper import STATE_UNAVAILABLE, PreferenceKeeper, Releases
 from functions.shown_items import ShownItem, show
 from shared.adapters.keys import user_key
 from shared.candidates.nightly import ranked_of, record_holds
@@ -24,7 +25,7 @@ from shared.candidates.query import MAX_SEEDS, Indexes, ListKind, Ranked, histor
 from shared.errors import CorruptRecord, InfrastructureFault, UnknownItem
 from shared.events import ItemId, id_hash
 from shared.features.definitions import LISTS, Retrieval
-from shared.features.shard import Shopper, merge_shards
+from shared.features.shard import Shopper
 from shared.features.views import UserView, user_lists
 from shared.recommend import Page, PageRequest, Prepared, prepare, rank, retrieve
 from shared.releases.lists import NightlyRecord
@@ -32,17 +33,8 @@ from shared.settings import Settings
 
 log = logging.getLogger(__name__)
 
-STATE_UNAVAILABLE: Final = "state_unavailable"
 LISTS_UNAVAILABLE: Final = "lists_unavailable"
 NEW_USER: Final = "new_user"
-
-
-class Releases(Protocol):
-    """Who sees which release."""
-
-    def release_for(self, user_id: str) -> LoadedRelease:
-        """Raises ReleaseUnavailable."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +62,7 @@ class Recommendation:
     items: list[ShownItem]
     removed: Mapping[str, int]
     candidates_count: int
+    preferences_unavailable: bool = False
     explanation: PageExplanation | None = None
 
 
@@ -82,6 +75,7 @@ class Recommender:
         settings: Settings,
         releases: Releases,
         reader: PageReader,
+        keeper: PreferenceKeeper,
         circuit: Circuit,
         exposures: ExposureWriter,
         metrics: Metrics,
@@ -92,6 +86,7 @@ class Recommender:
         self._settings = settings
         self._releases = releases
         self._reader = reader
+        self._keeper = keeper
         self._circuit = circuit
         self._exposures = exposures
         self._metrics = metrics
@@ -108,12 +103,11 @@ class Recommender:
             UnknownItem: `context_item` is not in the catalogue.
         """
         release = self._releases.release_for(asked.user_id)
-        read, fallback = self._read_shopper(asked.user_id, release)
-        as_of = self._clock()
-        shopper = merge_shards([shard for shard in read.shards.values() if shard is not None], as_of)
+        seen = self._keeper.see(asked.user_id, release)
+        read, shopper, as_of = seen.read, seen.shopper, seen.as_of
         seeds = seeds_of(shopper, release, as_of, asked.context_item)
-        lists, missing = ({}, None) if fallback else self._read_lists(release, seeds)
-        fallback = fallback or missing
+        lists, missing = ({}, None) if seen.fallback == STATE_UNAVAILABLE else self._read_lists(release, seeds)
+        fallback = seen.fallback or missing
         recommendation_id = f"{release.release_id}.{self._new_id()}"
         with release.items.reading(release.release_id) as stock:
             request = self._page_request(stock, asked, as_of, recommendation_id)
@@ -135,20 +129,12 @@ class Recommender:
             shown,
             prepared.rules.removed,
             len(page.candidates.indexes),
+            seen.preferences_unavailable,
             self._explanation(release, page, examples) if asked.explain else None,
         )
         self._count(answer)
         self._expose(asked, answer, read, stock, page)
         return answer
-
-    def _read_shopper(self, user_id: str, release: LoadedRelease) -> tuple[ShopperRead, str | None]:
-        try:
-            return self._circuit.call(lambda: self._reader.shopper(user_id, release)), None
-        except InfrastructureFault as error:
-            log.debug("page without state: %s", error)
-        except CorruptRecord:
-            log.exception("page without state: what is stored cannot be read")
-        return NOBODY, STATE_UNAVAILABLE
 
     def _read_lists(self, release: LoadedRelease, seeds: Indexes) -> tuple[Lists, str | None]:
         wanted = seeds.tolist()

@@ -79,10 +79,11 @@ class BlobStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Where the broker log put an event; `sequence` is None when the broker does not tell."""
+    """Where and when (epoch ms) the broker log took an event; None where the broker does not tell."""
 
     partition: int
     sequence: int | None
+    enqueued_at: int | None = None
 
 
 class EventLog(Protocol):

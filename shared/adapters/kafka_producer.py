@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException, Message, Producer
 
 from shared.adapters.kafka_connection import ErrorLog, KafkaConnection, check_topic
 from shared.errors import BrokerUnavailable
@@ -183,6 +183,14 @@ def _report(pending: _Pending, index: int, session: _Session) -> Report:
             return
         partition, offset = message.partition(), message.offset()
         assert partition is not None, "a delivered message has its coordinates"
-        pending.settle(index, Appended(partition, offset if offset is not None and offset >= 0 else None))
+        kind, at = message.timestamp()
+        pending.settle(
+            index,
+            Appended(
+                partition,
+                offset if offset is not None and offset >= 0 else None,
+                at if kind == TIMESTAMP_LOG_APPEND_TIME else None,
+            ),
+        )
 
     return report

@@ -59,7 +59,7 @@ class RedisEventLog:
             if isinstance(answer, Exception):
                 continue
             for offset, index in enumerate(indexes):
-                appended[index] = Appended(partition, int(answer[0]) + offset)
+                appended[index] = Appended(partition, int(answer[0]) + offset, int(answer[1]))
         if events and not any(appended):
             raise EventsRefused(f"the broker log refused the events: {answers[0]}")
         return appended

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from shared.events import BEHAVIOUR, Event, EventType, effective_at, event_hash
 from shared.features.aggregations import Layout
 from shared.features.definitions import ITEM_LAYOUT
+from shared.features.overlay import preferences_version
 from shared.features.shard import UserShard
 from shared.features.state import EntityState
 
@@ -38,7 +37,7 @@ def fold_user(shard: UserShard, event: Event, enqueued_at: int, sequence: int) -
     if event.event_type in BEHAVIOUR:
         shard.state.add(event, enqueued_at)
     elif event.event_type is EventType.PREFERENCES_SET:
-        version = (at, known_as, msgspec.to_builtins(event.preferences()))
+        version = preferences_version(event, enqueued_at)
         if shard.preferences_version is None or version[:2] > shard.preferences_version[:2]:
             shard.preferences_version = version
     return True

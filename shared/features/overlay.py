@@ -9,6 +9,7 @@ import msgspec
 
 from shared.catalog import FieldVersion
 from shared.errors import CorruptRecord
+from shared.events import Event, effective_at, event_hash
 
 Place = tuple[str, int, int]
 """Event source, partition and sequence of the event in the broker log."""
@@ -47,6 +48,12 @@ class Overlay:
         if void:
             return Overlay(erased_at=erased_at)
         return Overlay(newer.preferences, erased_at, newer.place)
+
+
+def preferences_version(event: Event, enqueued_at: int) -> FieldVersion:
+    """The version that a preferences_set event makes, which the broker took at `enqueued_at` (epoch ms)."""
+    at = effective_at(event.occurred_at_ms, enqueued_at)
+    return at, event_hash(event.event_id), msgspec.to_builtins(event.preferences())
 
 
 NO_OVERLAY = Overlay()
