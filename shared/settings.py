@@ -83,6 +83,12 @@ def _log_level(value: str) -> str:
     return value.upper()
 
 
+def _log_format(value: str) -> str:
+    if value.lower() not in {"json", "text"}:
+        raise ValueError("must be json or text")
+    return value.lower()
+
+
 def _origins(value: str) -> tuple[str, ...]:
     origins = tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
     for origin in origins:
@@ -231,10 +237,37 @@ class Settings:
     operator_keys: tuple[bytes, ...] = _setting(
         "OPERATOR_KEYS", "", "Keys of operators, written as SERVICE_KEYS are", _key_digests
     )
+    rate_per_key: int = _setting(
+        "RATE_PER_KEY", "0", "Requests a minute that each key may make of one worker; 0 is no limit", _whole(0, 10**7)
+    )
+    rate_per_address: int = _setting(
+        "RATE_PER_ADDRESS",
+        "0",
+        "Requests a minute that each address without a key may make of one worker; 0 is no limit",
+        _whole(0, 10**7),
+    )
+    trusted_proxies: int = _setting(
+        "TRUSTED_PROXIES",
+        "0",
+        "Proxies in front of the workers that add to X-Forwarded-For; on Azure 1 or more",
+        _whole(0, 10),
+    )
+    max_header_bytes: int = _setting(
+        "MAX_HEADER_BYTES", "16384", "Largest sum of a request's headers", _whole(1024, 1024**2)
+    )
+    read_timeout_ms: int = _setting(
+        "READ_TIMEOUT_MS", "10000", "Longest wait for a request's headers, and then for its body", _whole(50, 600_000)
+    )
+    request_timeout_ms: int = _setting(
+        "REQUEST_TIMEOUT_MS", "15000", "Longest time to answer a request that has arrived", _whole(50, 600_000)
+    )
     mlflow_tracking_uri: str = _setting(
         "MLFLOW_TRACKING_URI", "", "Where nightly runs are tracked; empty is mlflow.db in the data folder"
     )
     log_level: str = _setting("LOG_LEVEL", "INFO", "Least severe log messages to write", _log_level)
+    log_format: str = _setting(
+        "LOG_FORMAT", "json", "How log lines are written: json (one object a line) or text", _log_format
+    )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Self:

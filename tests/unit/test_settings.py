@@ -42,6 +42,13 @@ CHANGED: dict[str, tuple[str, object]] = {
     "AUTH_LEEWAY_S": ("0", 0),
     "SERVICE_KEYS": (f"{'k' * 20}, sha256:{'AB' * 32}", (sha256(b"k" * 20).digest(), b"\xab" * 32)),
     "OPERATOR_KEYS": ("o" * 40, (sha256(b"o" * 40).digest(),)),
+    "RATE_PER_KEY": ("6000", 6000),
+    "RATE_PER_ADDRESS": ("600", 600),
+    "TRUSTED_PROXIES": ("2", 2),
+    "MAX_HEADER_BYTES": ("8192", 8192),
+    "READ_TIMEOUT_MS": ("2000", 2000),
+    "REQUEST_TIMEOUT_MS": ("5000", 5000),
+    "LOG_FORMAT": ("Text", "text"),
     "MLFLOW_TRACKING_URI": ("http://mlflow.example", "http://mlflow.example"),
     "LOG_LEVEL": ("debug", "DEBUG"),
 }
@@ -75,6 +82,13 @@ NONSENSE = [
     ("AUTH_LEEWAY_S", "3600"),
     ("SERVICE_KEYS", "short"),
     ("OPERATOR_KEYS", "sha256:abc"),
+    ("RATE_PER_KEY", "-1"),
+    ("RATE_PER_ADDRESS", "many"),
+    ("TRUSTED_PROXIES", "all"),
+    ("MAX_HEADER_BYTES", "1"),
+    ("READ_TIMEOUT_MS", "0"),
+    ("REQUEST_TIMEOUT_MS", "0"),
+    ("LOG_FORMAT", "xml"),
     ("LOG_LEVEL", "LOUD"),
 ]
 
