@@ -116,6 +116,7 @@ class ItemTable:
         self.stock: Floats = np.full(capacity, np.nan)
         self.available: NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
         self.described: NDArray[np.bool_] = np.zeros(capacity, dtype=np.bool_)
+        self.product_versions: Ints = np.zeros(capacity, dtype=np.int64)
         self.arrived_at: Ints = np.full(capacity, NEVER, dtype=np.int64)
         self.category: Ints = np.full(capacity, -1, dtype=np.int64)
         self.brand: Ints = np.full(capacity, -1, dtype=np.int64)
@@ -229,6 +230,10 @@ class ItemTable:
         wanted[codes] = True
         return np.asarray(wanted[self.paths[rows]].any(axis=1))
 
+    def products_since(self, version: int) -> Rows:
+        """int64[k]: the rows whose product was set after `products_version` was this; 0 asks for all."""
+        return np.flatnonzero(self.product_versions[: len(self)] > version)
+
     def _merge_parts(self, rows: Rows) -> None:
         merged = self.counters
         newest_at = np.full(len(rows), EMPTY_AT, dtype=np.int64)
@@ -261,6 +266,7 @@ class ItemTable:
         self.brand[row] = -1 if product.brand is None else self._codes.setdefault(product.brand, len(self._codes))
         self.version += 1
         self.products_version += 1
+        self.product_versions[row] = self.products_version
 
     def _reserve(self, rows: int) -> None:
         self.counters.reserve(rows)
@@ -272,6 +278,7 @@ class ItemTable:
             "stock": np.nan,
             "available": False,
             "described": False,
+            "product_versions": 0,
             "arrived_at": NEVER,
             "category": -1,
             "brand": -1,

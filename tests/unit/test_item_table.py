@@ -209,3 +209,15 @@ def test_only_layouts_of_fixed_size_become_columns() -> None:
     with pytest.raises(ValueError, match="fixed size"):
         counters_dtype(USER_LAYOUT)
     assert CounterColumns().layout is not USER_LAYOUT
+
+
+def test_the_rows_whose_product_was_set_since_a_version_are_told() -> None:
+    table = ItemTable()
+    for number in range(3):
+        table.offer(CatalogEntry(item_id=ItemId(f"i{number}"), fields={"title": (1, 1, "old")}))
+    assert table.products_since(0).tolist() == [0, 1, 2]
+    before = table.products_version
+    table.offer(CatalogEntry(item_id=ItemId("i1"), fields={"stock": (2, 2, 0)}))
+    table.load_part(("live", 0), {})
+    assert table.products_since(before).tolist() == [1]
+    assert table.products_since(table.products_version).tolist() == []
