@@ -26,6 +26,7 @@ from functions.overlay_writer import OverlayWriter
 from functions.page_reader import PageReader
 from functions.preference_cache import PreferenceCache
 from functions.preference_keeper import PreferenceKeeper
+from functions.preference_setter import PreferenceSetter
 from functions.process_events import EventIngest
 from functions.profile_reader import ProfileReader
 from functions.readiness import Readiness
@@ -84,6 +85,7 @@ class Services:
     catalog: CatalogReader
     profiles: ProfileReader
     keeper: PreferenceKeeper
+    preference_setter: PreferenceSetter
     intake: EventIntake
     exposures: ExposureWriter
     readiness: Readiness
@@ -155,6 +157,9 @@ def compose(
         circuit=state_circuit,
         clock=clock,
     )
+    intake = EventIntake(
+        broker.producer, settings.event_source, keeper=keeper, circuit=log_circuit, metrics=metrics, clock=clock
+    )
     store = RedisStateStore(fold_client, settings.user_key_secret)
     states = StateVersions(fold_client)
     processor = EventProcessor(
@@ -187,9 +192,8 @@ def compose(
         catalog=CatalogReader(releases, page_reader, state_circuit),
         profiles=ProfileReader(releases, keeper),
         keeper=keeper,
-        intake=EventIntake(
-            broker.producer, settings.event_source, keeper=keeper, circuit=log_circuit, metrics=metrics, clock=clock
-        ),
+        preference_setter=PreferenceSetter(intake, clock, new_id),
+        intake=intake,
         exposures=exposures,
         readiness=Readiness(
             state_client=page_client,
