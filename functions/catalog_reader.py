@@ -19,7 +19,8 @@ from shared.candidates.attributes import nearest_by_attributes
 from shared.candidates.query import ListKind
 from shared.catalog import Product
 from shared.errors import CorruptRecord, InfrastructureFault, StateUnavailable, UnknownItem
-from shared.events import id_hash
+from shared.events import Preferences, id_hash
+from shared.ranking.rules import eligibility
 from shared.releases.lists import NeighbourList
 
 NEW_ITEM = "new_item"
@@ -60,7 +61,7 @@ class ProductPage:
 
 
 class CatalogReader:
-    """Answers from the release that most users see."""
+    """Answers from the release that most users see. `preferences` are those of the user who asks, if one does."""
 
     def __init__(self, releases: ReleaseWatcher, reader: PageReader, circuit: Circuit) -> None:
         self._releases = releases
@@ -72,22 +73,24 @@ class CatalogReader:
         with self._looking() as (_, stock):
             return _known(stock, item_id)
 
-    def products(self, category: str | None, page: int, size: int) -> ProductPage:
+    def products(
+        self, category: str | None, page: int, size: int, preferences: Preferences | None = None
+    ) -> ProductPage:
         """Available products in the release's order, those newer than the release last. Raises ReleaseUnavailable."""
         with self._looking() as (_, stock):
-            rows = self._listed_rows(stock, category)
+            rows = _listed_rows(stock, category, preferences)
             chosen = rows[(page - 1) * size : page * size].tolist()
             return ProductPage([stock.shelf.table.products[row] for row in chosen], len(rows))
 
-    def popular(self, category: str | None, limit: int) -> Ranking:
+    def popular(self, category: str | None, limit: int, preferences: Preferences | None = None) -> Ranking:
         """What is popular now among what may be shown. Raises ReleaseUnavailable."""
         with self._looking() as (release, stock):
-            best = _best(stock, _showable(stock, category), limit)
+            best = _best(stock, _showable(stock, category, preferences), limit)
             scores = stock.shelf.trends.scores
             entries = [(product_at(stock, index), float(scores[index])) for index in best]
             return Ranking(release.release_id, entries)
 
-    def related(self, kind: ListKind, item_id: str, limit: int) -> Related:
+    def related(self, kind: ListKind, item_id: str, limit: int, preferences: Preferences | None = None) -> Related:
         """The item's nightly list of this kind, less what may not be shown now.
 
         An item younger than the release has no list: similar ones are then those with like attributes.
@@ -105,10 +108,10 @@ class CatalogReader:
         with release.items.reading(release.release_id) as stock:
             product = _known(stock, item_id)
             if held is not None:
-                return Related(release.release_id, product, _neighbours(stock, held, limit))
+                return Related(release.release_id, product, _neighbours(stock, held, limit, preferences))
             if kind is not ListKind.SIMILAR or index is not None:
                 return Related(release.release_id, product, [])
-            return Related(release.release_id, product, _like(stock, item_id, limit), NEW_ITEM)
+            return Related(release.release_id, product, _like(stock, item_id, limit, preferences), NEW_ITEM)
 
     def _list(self, release: LoadedRelease, kind: ListKind, index: int) -> NeighbourList | None:
         try:
@@ -125,20 +128,21 @@ class CatalogReader:
         with release.items.reading(release.release_id) as stock:
             yield release, stock
 
-    def _listed_rows(self, stock: Stock, category: str | None) -> NDArray[np.int64]:
-        table = stock.shelf.table
-        others = np.setdiff1d(np.arange(len(table), dtype=np.int64), stock.shelf.rows)
-        rows = np.concatenate([stock.shelf.rows, others])
-        rows = np.asarray(rows[table.available[rows]], dtype=np.int64)
-        return rows if category is None else np.asarray(rows[table.in_category(category, rows)])
+
+def _listed_rows(stock: Stock, category: str | None, preferences: Preferences | None) -> NDArray[np.int64]:
+    table = stock.shelf.table
+    others = np.setdiff1d(np.arange(len(table), dtype=np.int64), stock.shelf.rows)
+    rows = np.concatenate([stock.shelf.rows, others])
+    allowed = eligibility(table, rows, category=category, preferences=preferences).allowed
+    return np.asarray(rows[allowed], dtype=np.int64)
 
 
-def _like(stock: Stock, item_id: str, limit: int) -> list[Neighbour]:
+def _like(stock: Stock, item_id: str, limit: int, preferences: Preferences | None) -> list[Neighbour]:
     """What may be shown and has like attributes."""
     table = stock.shelf.table
     row = table.row_of_id(item_id)
     assert row is not None, "whoever asks has seen its product"
-    rows = stock.shelf.rows[_showable(stock, None)]
+    rows = stock.shelf.rows[_showable(stock, None, preferences)]
     places, scores = nearest_by_attributes(table, row, rows, limit)
     return [
         Neighbour(table.products[one], (score,))
@@ -154,11 +158,9 @@ def _known(stock: Stock, item_id: str) -> Product:
     return table.products[row]
 
 
-def _showable(stock: Stock, category: str | None) -> NDArray[np.bool_]:
-    """bool[n_items]: may be shown, and is in the category."""
-    table, rows = stock.shelf.table, stock.shelf.rows
-    shown = table.available[rows]
-    return shown if category is None else shown & table.in_category(category, rows)
+def _showable(stock: Stock, category: str | None, preferences: Preferences | None) -> NDArray[np.bool_]:
+    """bool[n_items]: may be shown to who asks, and is in the category."""
+    return eligibility(stock.shelf.table, stock.shelf.rows, category=category, preferences=preferences).allowed
 
 
 def _best(stock: Stock, allowed: NDArray[np.bool_], limit: int) -> list[int]:
@@ -167,8 +169,9 @@ def _best(stock: Stock, allowed: NDArray[np.bool_], limit: int) -> list[int]:
     return best
 
 
-def _neighbours(stock: Stock, held: NeighbourList, limit: int) -> list[Neighbour]:
-    kept = np.flatnonzero(_showable(stock, None)[held.indexes])[:limit]
+def _neighbours(stock: Stock, held: NeighbourList, limit: int, preferences: Preferences | None) -> list[Neighbour]:
+    rows = stock.shelf.rows[held.indexes]
+    kept = np.flatnonzero(eligibility(stock.shelf.table, rows, preferences=preferences).allowed)[:limit]
     return [
         Neighbour(product_at(stock, int(held.indexes[place])), tuple(held.columns[:, place].tolist())) for place in kept
     ]

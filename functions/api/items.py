@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from functions.addressable_ids import check_addressable
 from functions.api import access
 from functions.api.models import Item, Items, PopularItems, RelatedItem
-from functions.api.parameters import CategoryName, ItemIdPath, Limit, answer, iso, problems
+from functions.api.parameters import CategoryName, ForUser, ItemIdPath, Limit, answer, iso, problems, wishes_of
 from functions.api.worker import Worker
 from shared.catalog import Product
 
@@ -24,11 +24,21 @@ def list_items(
     worker: Worker,
     category: CategoryName = None,
     page: Annotated[int, Query(ge=1, le=10**6, description="Pages count from 1")] = 1,
+    user_id: ForUser = None,
 ) -> Response:
     """The catalogue's available items, 50 a page."""
-    found = worker.get().catalog.products(category, page, PAGE_SIZE)
+    preferences, unavailable = wishes_of(worker, user_id)
+    found = worker.get().catalog.products(category, page, PAGE_SIZE, preferences)
     pages = -(-found.total // PAGE_SIZE)
-    return answer(Items(items=[_item(one) for one in found.products], page=page, pages=pages, total=found.total))
+    return answer(
+        Items(
+            items=[_item(one) for one in found.products],
+            page=page,
+            pages=pages,
+            total=found.total,
+            preferences_unavailable=unavailable,
+        )
+    )
 
 
 @router.get("/items/{item_id}", dependencies=[access.ANYONE], response_model=Item, responses=problems(404, 422, 503))
@@ -38,9 +48,10 @@ def get_item(item_id: ItemIdPath, worker: Worker) -> Response:
 
 
 @router.get("/popular", dependencies=[access.READER], response_model=PopularItems, responses=problems(422, 503))
-def popular(worker: Worker, category: CategoryName = None, limit: Limit = 20) -> Response:
+def popular(worker: Worker, category: CategoryName = None, limit: Limit = 20, user_id: ForUser = None) -> Response:
     """What is popular now, newer actions counting more."""
-    found = worker.get().catalog.popular(category, limit)
+    preferences, unavailable = wishes_of(worker, user_id)
+    found = worker.get().catalog.popular(category, limit, preferences)
     items = [
         RelatedItem(
             item_id=product.item_id,
@@ -52,7 +63,7 @@ def popular(worker: Worker, category: CategoryName = None, limit: Limit = 20) ->
         )
         for rank, (product, score) in enumerate(found.entries, start=1)
     ]
-    return answer(PopularItems(items=items, release=found.release_id))
+    return answer(PopularItems(items=items, release=found.release_id, preferences_unavailable=unavailable))
 
 
 def _item(product: Product) -> Item:

@@ -18,6 +18,14 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+PreferencesUnavailable = Annotated[
+    bool,
+    Field(
+        description="true: what this user asked for cannot be read now, so it may not be obeyed here", examples=[False]
+    ),
+]
+
+
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
@@ -34,8 +42,9 @@ class Fallback(Model):
     """Why the answer is not what it would normally be."""
 
     cause: str = Field(
-        description="new_user: nothing is known of her yet; state_unavailable, lists_unavailable: what is stored "
-        "cannot be read now; new_item: the item is younger than the release",
+        description="new_user: nothing is known of her yet; not_personalised: she does not wish pages to use what she "
+        "did; state_unavailable, lists_unavailable: what is stored cannot be read now; new_item: the item is younger "
+        "than the release",
         examples=["new_user"],
     )
 
@@ -110,6 +119,7 @@ class Recommendations(Model):
     as_of: str = Field(description="The instant of the page, UTC", examples=["2026-11-23T08:30:00.125Z"])
     candidates: int = Field(description="Items that were ranked for this page", examples=[312])
     fallback: Fallback | None
+    preferences_unavailable: PreferencesUnavailable = False
     explanation: RecommendationExplanation | None = None
 
 
@@ -131,6 +141,7 @@ class SimilarItems(Model):
     items: list[RelatedItem]
     release: str
     fallback: Fallback | None
+    preferences_unavailable: PreferencesUnavailable = False
 
 
 class BoughtTogetherItem(RelatedItem):
@@ -147,6 +158,7 @@ class BoughtTogether(Model):
     item_id: ItemIdText
     items: list[BoughtTogetherItem]
     release: str
+    preferences_unavailable: PreferencesUnavailable = False
 
 
 class Item(Model):
@@ -173,6 +185,7 @@ class Items(Model):
     page: int = Field(examples=[1])
     pages: int = Field(examples=[40])
     total: int = Field(description="Available items that fit", examples=[1970])
+    preferences_unavailable: PreferencesUnavailable = False
 
 
 class PopularItems(Model):
@@ -180,6 +193,7 @@ class PopularItems(Model):
 
     items: list[RelatedItem]
     release: str
+    preferences_unavailable: PreferencesUnavailable = False
 
 
 class PastAction(Model):

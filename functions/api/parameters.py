@@ -10,6 +10,8 @@ from pydantic import BaseModel
 
 from functions.addressable_ids import check_addressable
 from functions.api.models import Problem
+from functions.api.worker import WorkerServices
+from functions.preference_cache import Wishes
 from shared.errors import InvalidIdentifier
 from shared.events import from_ms
 from shared.features.definitions import DEVICES, SURFACES
@@ -20,6 +22,9 @@ LONGEST_NAME: Final = 200
 UserIdPath = Annotated[str, Path(description="1 to 128 bytes of UTF-8", examples=["u-00007"])]
 ItemIdPath = Annotated[str, Path(description="1 to 128 bytes of UTF-8", examples=["sku-00042"])]
 Limit = Annotated[int, Query(ge=1, le=100, description="How many items")]
+ForUser = Annotated[
+    str | None, Query(description="For whom: what she asked for in her preferences holds", examples=["u-00007"])
+]
 CategoryName = Annotated[
     str | None,
     Query(min_length=1, max_length=LONGEST_NAME, description="Only items with this name on their category path"),
@@ -50,6 +55,11 @@ def item_ids(values: list[str] | None, name: str) -> tuple[str, ...]:
     if len(ids) > MOST_EXCLUDED:
         raise InvalidIdentifier(f"{name} takes at most {MOST_EXCLUDED} ids, not {len(ids)}")
     return tuple(check_addressable(one, name) for one in ids)
+
+
+def wishes_of(worker: WorkerServices, user_id: str | None) -> Wishes:
+    """What the user asked for on whose behalf something is asked. Raises InvalidIdentifier, ReleaseUnavailable."""
+    return worker.get().keeper.of(None if user_id is None else check_addressable(user_id, "user_id"))
 
 
 def iso(at: int) -> str:

@@ -70,6 +70,7 @@ def _page(found: Recommendation) -> Recommendations:
         as_of=iso(found.as_of),
         candidates=found.candidates_count,
         fallback=None if found.fallback is None else Fallback(cause=found.fallback),
+        preferences_unavailable=found.preferences_unavailable,
         explanation=None if why is None else _page_explanation(found, why),
     )
 

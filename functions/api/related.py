@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from functions.addressable_ids import check_addressable
 from functions.api import access
 from functions.api.models import BoughtTogether, BoughtTogetherItem, Fallback, RelatedItem, SimilarItems
-from functions.api.parameters import ItemIdPath, Limit, answer, problems
+from functions.api.parameters import ForUser, ItemIdPath, Limit, answer, problems, wishes_of
 from functions.api.worker import Worker
 from shared.candidates.query import ListKind
 
@@ -21,10 +21,11 @@ router = APIRouter(tags=["items"])
     response_model=SimilarItems,
     responses=problems(404, 422, 503),
 )
-def similar_items(item_id: ItemIdPath, worker: Worker, limit: Limit = 20) -> Response:
+def similar_items(item_id: ItemIdPath, worker: Worker, limit: Limit = 20, user_id: ForUser = None) -> Response:
     """Items like this one. An item younger than the release answers with those of like attributes."""
     checked = check_addressable(item_id, "item_id")
-    found = worker.get().catalog.related(ListKind.SIMILAR, checked, limit)
+    preferences, unavailable = wishes_of(worker, user_id)
+    found = worker.get().catalog.related(ListKind.SIMILAR, checked, limit, preferences)
     items = [
         RelatedItem(
             item_id=one.product.item_id,
@@ -37,7 +38,15 @@ def similar_items(item_id: ItemIdPath, worker: Worker, limit: Limit = 20) -> Res
         for rank, one in enumerate(found.neighbours, start=1)
     ]
     fallback = None if found.fallback is None else Fallback(cause=found.fallback)
-    return answer(SimilarItems(item_id=checked, items=items, release=found.release_id, fallback=fallback))
+    return answer(
+        SimilarItems(
+            item_id=checked,
+            items=items,
+            release=found.release_id,
+            fallback=fallback,
+            preferences_unavailable=unavailable,
+        )
+    )
 
 
 @router.get(
@@ -46,10 +55,11 @@ def similar_items(item_id: ItemIdPath, worker: Worker, limit: Limit = 20) -> Res
     response_model=BoughtTogether,
     responses=problems(404, 422, 503),
 )
-def bought_together(item_id: ItemIdPath, worker: Worker, limit: Limit = 20) -> Response:
+def bought_together(item_id: ItemIdPath, worker: Worker, limit: Limit = 20, user_id: ForUser = None) -> Response:
     """Items often bought in one basket with this one."""
     checked = check_addressable(item_id, "item_id")
-    found = worker.get().catalog.related(ListKind.BOUGHT_TOGETHER, checked, limit)
+    preferences, unavailable = wishes_of(worker, user_id)
+    found = worker.get().catalog.related(ListKind.BOUGHT_TOGETHER, checked, limit, preferences)
     items = []
     for rank, one in enumerate(found.neighbours, start=1):
         score, support, lift, confidence = one.columns
@@ -66,4 +76,6 @@ def bought_together(item_id: ItemIdPath, worker: Worker, limit: Limit = 20) -> R
                 confidence=confidence,
             )
         )
-    return answer(BoughtTogether(item_id=checked, items=items, release=found.release_id))
+    return answer(
+        BoughtTogether(item_id=checked, items=items, release=found.release_id, preferences_unavailable=unavailable)
+    )
