@@ -31,6 +31,7 @@ from functions.process_events import EventIngest
 from functions.profile_reader import ProfileReader
 from functions.readiness import Readiness
 from functions.recommender import Recommender
+from functions.recorded_pages import RecordedPages
 from functions.release_watcher import ReleaseWatcher
 from functions.seal_lake import LakeSealer
 from functions.signing_keys import SigningKeys
@@ -85,6 +86,7 @@ class Services:
     catalog: CatalogReader
     profiles: ProfileReader
     keeper: PreferenceKeeper
+    pages: RecordedPages
     preference_setter: PreferenceSetter
     intake: EventIntake
     exposures: ExposureWriter
@@ -192,6 +194,14 @@ def compose(
         catalog=CatalogReader(releases, page_reader, state_circuit),
         profiles=ProfileReader(releases, keeper),
         keeper=keeper,
+        pages=RecordedPages(
+            blobs=blobs,
+            exposures=exposures,
+            releases=releases,
+            keeper=keeper,
+            clock=clock,
+            sampling=settings.exposure_sampling,
+        ),
         preference_setter=PreferenceSetter(intake, clock, new_id),
         intake=intake,
         exposures=exposures,

@@ -27,7 +27,8 @@ def exposure_line(
     `head` says who and what was asked. `visibility` holds the last sequence folded into each user shard read (-1: no
     shard), `item_marks` that of each partition's items (-1: none); keys are `<source>.<partition>`. `vectors` is
     float32[n, F] of the shown items in order, little-endian in base64; `retrieval_ranks` int[n, S],
-    `retrieval_scores` [n, S] (sources in declared order), `retrieval_covisitation` [n, 2] and `retrieval_text` [n] are logged inputs.
+    `retrieval_scores` [n, S] (sources in declared order), `retrieval_covisitation` [n, 2] and `retrieval_text` [n] are
+    logged inputs.
     """
     positions = page.positions
     retrieval = page.candidates.retrieval
@@ -44,6 +45,7 @@ def exposure_line(
             "positions": [one.rank for one in shown],
             "scores": [one.score for one in shown],
             "sources": [[source.value for source in one.sources] for one in shown],
+            "reasons": [one.reason for one in shown],
             "propensities": [one.propensity for one in shown],
             "retrieval_ranks": retrieval.ranks[positions].tolist(),
             "retrieval_scores": retrieval.scores[positions].tolist(),

@@ -64,6 +64,11 @@ class ExposureWriter:
             self._minutes.setdefault(minute_at, []).append(line)
             self._bytes += len(line)
 
+    def lines_of_minute(self, minute_at: int) -> list[bytes]:
+        """The lines still in memory of the minute that begins at `minute_at` (epoch ms)."""
+        with self._lock:
+            return list(self._minutes.get(minute_at, ()))
+
     def write_finished(self) -> None:
         """Write the minutes that are over and forget them. Raises InfrastructureFault; nothing is lost then."""
         now_minute_at = self._clock() // MINUTE_MS * MINUTE_MS

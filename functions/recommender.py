@@ -18,6 +18,7 @@ from functions.metrics import Metrics
 from functions.page_explanation import PageExplanation, removed_examples, score_parts
 from functions.page_reader import Lists, PageReader, ShopperRead, neighbours_of
 from functions.preference_keeper import STATE_UNAVAILABLE, PreferenceKeeper, Releases
+from functions.recommendation_ids import is_sampled, recommendation_id
 from functions.shown_items import ShownItem, show
 from shared.adapters.keys import user_key
 from shared.candidates.nightly import ranked_of, record_holds
@@ -108,9 +109,9 @@ class Recommender:
         seeds = seeds_of(shopper, release, as_of, asked.context_item)
         lists, missing = ({}, None) if seen.fallback == STATE_UNAVAILABLE else self._read_lists(release, seeds)
         fallback = seen.fallback or missing
-        recommendation_id = f"{release.release_id}.{self._new_id()}"
+        identifier = recommendation_id(release.release_id, as_of, self._new_id())
         with release.items.reading(release.release_id) as stock:
-            request = self._page_request(stock, asked, as_of, recommendation_id)
+            request = self._page_request(stock, asked, as_of, identifier)
             prepared = prepare(stock.shelf, release.model, shopper, request)
             wanted = prepared.seeds.tolist()
             neighbours = {kind: neighbours_of(lists, kind, wanted) for kind in ListKind}
@@ -122,7 +123,7 @@ class Recommender:
         if fallback is None and not len(prepared.query.history.indexes):
             fallback = NEW_USER
         answer = Recommendation(
-            recommendation_id,
+            identifier,
             release.release_id,
             as_of,
             fallback,
@@ -146,7 +147,7 @@ class Recommender:
             log.exception("page without lists: what is stored cannot be read")
         return {}, LISTS_UNAVAILABLE
 
-    def _page_request(self, stock: Stock, asked: Asked, as_of: int, recommendation_id: str) -> PageRequest:
+    def _page_request(self, stock: Stock, asked: Asked, as_of: int, identifier: str) -> PageRequest:
         table = stock.shelf.table
         context_row = None
         if asked.context_item is not None:
@@ -161,7 +162,7 @@ class Recommender:
             context_row=context_row,
             excluded_rows=frozenset(row for row in excluded if row is not None),
             exploration=self._settings.exploration,
-            recommendation_id=recommendation_id,
+            recommendation_id=identifier,
             device=asked.device,
             surface=asked.surface,
         )
@@ -179,8 +180,7 @@ class Recommender:
             self._metrics.fallbacks.labels(answer.fallback).inc()
 
     def _expose(self, asked: Asked, answer: Recommendation, read: ShopperRead, stock: Stock, page: Page) -> None:
-        drawn = int(answer.recommendation_id[-8:], 16) / 2**32
-        if drawn >= self._settings.exposure_sampling:
+        if not is_sampled(answer.recommendation_id, self._settings.exposure_sampling):
             return
         head = {
             "recommendation_id": answer.recommendation_id,
@@ -197,6 +197,7 @@ class Recommender:
             "exclude": asked.exclude,
             "device": asked.device,
             "surface": asked.surface,
+            "removed": answer.removed,
         }
         self._exposures.record(exposure_line(head, read.visibility, stock, page, answer.items))
 

@@ -31,6 +31,10 @@ class ReleaseUnavailable(RecommndrError):
     """A release cannot be loaded: a file is missing, or differs from its checksum."""
 
 
+class UnknownRecommendation(RecommndrError):
+    """There is no record of a page with this id; the message tells why not."""
+
+
 class UnknownItem(RecommndrError):
     """No release and no live catalogue knows this item."""
 

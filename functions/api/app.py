@@ -11,7 +11,17 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
-from functions.api import events, health, items, problems, profiles, recommend, related
+from functions.api import (
+    events,
+    health,
+    items,
+    preferences,
+    problems,
+    profiles,
+    recommend,
+    recommendations,
+    related,
+)
 from functions.api.request_boundary import RequestBoundary
 from functions.api.worker import WorkerServices
 from functions.bootstrap import Services
@@ -47,7 +57,7 @@ def create_app(
         generate_unique_id_function=_operation_id,
     )
     app.state.worker = worker
-    for module in (recommend, related, items, profiles, events, health):
+    for module in (recommend, recommendations, related, items, profiles, preferences, events, health):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(RequestBoundary, worker=worker)

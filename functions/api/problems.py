@@ -23,6 +23,7 @@ from shared.errors import (
     ReleaseUnavailable,
     StateUnavailable,
     UnknownItem,
+    UnknownRecommendation,
 )
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -36,6 +37,7 @@ RAISED: Final[Sequence[tuple[type[Exception], int, str]]] = (
     (Forbidden, 403, "forbidden"),
     (SigningKeysUnavailable, 503, "signing_keys_unavailable"),
     (UnknownItem, 404, "unknown_item"),
+    (UnknownRecommendation, 404, "unknown_recommendation"),
     (InvalidIdentifier, 422, "invalid_identifier"),
     (InvalidEvent, 422, "invalid_events"),
     (MalformedBatch, 400, "malformed_json"),
