@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, wanted: Wanted, settings: Settings) -> int:
-    blobs = open_blobs(settings.blob_url)
+    blobs = open_blobs(settings.blob_url, settings.blob_connection)
     manifest = read_manifest(blobs)
     held = [one.event_source() for one in manifest.sources if one.kind == "live"] if manifest is not None else []
     with connect(settings.redis_url, timeout_ms=_REDIS_TIMEOUT_MS) as client:

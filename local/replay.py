@@ -88,7 +88,7 @@ def replay(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Push what the arguments say; 0 when all is acknowledged, 1 when the broker log gave no answer for minutes."""
     settings = target_settings(environ, arguments)
     recorded = RecordedDays(
-        open_blobs(_shop(arguments.lake)),
+        open_blobs(_shop(arguments.lake), settings.blob_connection),
         source=arguments.source,
         first=arguments.first,
         last=arguments.last,

@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     arguments = _arguments(argv)
     settings = Settings.from_environment(os.environ)
-    blobs = open_blobs(arguments.data or settings.blob_url)
+    blobs = open_blobs(arguments.data or settings.blob_url, settings.blob_connection)
     source = live_source(settings)
     with connect(arguments.redis or settings.redis_url, timeout_ms=_REDIS_TIMEOUT_MS) as client:
         states = StateVersions(client)

@@ -52,9 +52,13 @@ def _sasl(value: str) -> str:
 
 def _blob_url(value: str) -> str:
     scheme, separator, rest = value.partition("://")
-    if separator and scheme != "https":
-        raise ValueError("must be the path of a folder or https://<account>.blob.core.windows.net/<container>")
-    if separator and not rest.partition("/")[2]:
+    emulator = scheme == "http" and re.match(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?/", rest) is not None
+    if separator and scheme != "https" and not emulator:
+        raise ValueError(
+            "must be the path of a folder, https://<account>.blob.core.windows.net/<container>, or the emulator's "
+            "http://127.0.0.1:<port>/<account>/<container>"
+        )
+    if separator and len([part for part in rest.split("/") if part]) < (3 if emulator else 2):
         raise ValueError("must name a container after the account")
     return value
 
@@ -182,6 +186,9 @@ class Settings:
         "Lake and releases: a folder, or a blob container at https",
         _blob_url,
     )
+    blob_connection: str = _setting(
+        "BLOB_CONNECTION", "", "Connection string of the blob emulator on this machine; Azure asks for the identity"
+    )
     event_source: str = _setting("EVENT_SOURCE", "live-1", "Name of the live stream in its present epoch", _source)
     partition_count: int = _setting("PARTITION_COUNT", "4", "Partitions of the live stream", _whole(1, 1024))
     event_producers: str = _setting(
@@ -286,7 +293,8 @@ class Settings:
     def __repr__(self) -> str:
         """Without the secret and the passwords that addresses may carry."""
         hidden = {
-            "user_key_secret", "redis_url", "event_log_url", "event_log_password", "service_keys", "operator_keys",
+            "user_key_secret", "redis_url", "event_log_url", "event_log_password", "blob_connection", "service_keys",
+            "operator_keys",
         }  # fmt: skip
         shown = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.name not in hidden)
         return f"Settings({', '.join(shown)})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
+from typing import Any
 
 from azure.core import MatchConditions
 from azure.core.exceptions import (
@@ -16,28 +17,33 @@ from azure.core.exceptions import (
 from azure.identity import DefaultAzureCredential
 from azure.storage.blob import ContainerClient
 
-from shared.errors import InfrastructureFault
+from shared.adapters.blob_address import BlobAddress
+from shared.errors import ConfigurationError, InfrastructureFault
 
 
 class AzureBlobStore:
-    """Blobs of one container, which must exist; a block blob's upload becomes visible whole or not at all."""
+    """Blobs of one container, which must exist; a block blob's upload becomes visible whole or not at all.
 
-    def __init__(self, container: ContainerClient) -> None:
+    With `folder` names are relative to that folder of the container.
+    """
+
+    def __init__(self, container: ContainerClient, folder: str = "") -> None:
         self._container = container
+        self._lead = f"{folder}/" if folder else ""
 
     def read(self, name: str) -> bytes:
         """The bytes. Raises FileNotFoundError when there are none, InfrastructureFault when Azure does not answer."""
         with _mapped(name):
-            return self._container.download_blob(_checked(name)).readall()
+            return self._container.download_blob(self._named(name)).readall()
 
     def write(self, name: str, data: bytes) -> None:
         """Put the bytes there whole or not at all. Raises InfrastructureFault."""
         with _mapped(name):
-            self._container.upload_blob(_checked(name), data, overwrite=True)
+            self._container.upload_blob(self._named(name), data, overwrite=True)
 
     def replace(self, name: str, data: bytes, expected: bytes | None) -> bool:
         """Write if what is there is `expected` (None: nothing), by entity tag, and say whether that was so."""
-        blob = self._container.get_blob_client(_checked(name))
+        blob = self._container.get_blob_client(self._named(name))
         with _mapped(name):
             try:
                 if expected is None:
@@ -56,25 +62,47 @@ class AzureBlobStore:
     def names(self, prefix: str) -> Iterator[str]:
         """All names that begin with the prefix, ascending: the order in which Azure lists them."""
         with _mapped(prefix):
-            yield from self._container.list_blob_names(name_starts_with=prefix or None)
+            for name in self._container.list_blob_names(name_starts_with=f"{self._lead}{prefix}" or None):
+                yield name.removeprefix(self._lead)
 
     def delete(self, name: str) -> None:
         """Remove it; nothing happens when it is not there. Raises InfrastructureFault."""
         with _mapped(name):
             try:
-                self._container.delete_blob(_checked(name))
+                self._container.delete_blob(self._named(name))
             except ResourceNotFoundError:
                 return
 
+    def _named(self, name: str) -> str:
+        return f"{self._lead}{_checked(name)}"
 
-def open_azure_blobs(account_url: str, container: str, client_id: str | None = None) -> AzureBlobStore:
-    """The container `container` of the account at `account_url`, as the app's managed identity.
 
-    `client_id` chooses a user-assigned identity; off Azure the developer's own sign-in serves.
+def open_azure_blobs(address: BlobAddress, connection: str = "", client_id: str | None = None) -> AzureBlobStore:
+    """The container, or folder in one, at an address: on Azure as the app's managed identity.
+
+    `client_id` chooses a user-assigned identity; off Azure the developer's own sign-in serves. The emulator knows no
+    identities: `connection` is its connection string, of which account name and key are taken. Raises
+    ConfigurationError: none for the emulator, or one for Azure, where keys have no place.
     """
-    credential = DefaultAzureCredential(managed_identity_client_id=client_id)
-    client = ContainerClient(account_url, container, credential=credential, connection_timeout=5, read_timeout=30)
-    return AzureBlobStore(client)
+    if address.emulated:
+        credential: Any = _emulator_credential(connection)
+    elif connection:
+        raise ConfigurationError("BLOB_CONNECTION is for the emulator at http://127.0.0.1; leave it empty for Azure")
+    else:
+        credential = DefaultAzureCredential(managed_identity_client_id=client_id)
+    client = ContainerClient(
+        address.account_url, address.container, credential=credential, connection_timeout=5, read_timeout=30
+    )
+    return AzureBlobStore(client, address.name)
+
+
+def _emulator_credential(connection: str) -> dict[str, str]:
+    parts = dict(part.partition("=")[::2] for part in connection.split(";") if part)
+    if not parts.get("AccountName") or not parts.get("AccountKey"):
+        raise ConfigurationError(
+            "the blob emulator wants BLOB_CONNECTION: its connection string, with AccountName and AccountKey"
+        )
+    return {"account_name": parts["AccountName"], "account_key": parts["AccountKey"]}
 
 
 def _checked(name: str) -> str:

@@ -21,6 +21,7 @@ CHANGED: dict[str, tuple[str, object]] = {
     "EVENT_LOG_USER": ("$ConnectionString", "$ConnectionString"),
     "EVENT_LOG_PASSWORD": ("Endpoint=sb://shop", "Endpoint=sb://shop"),
     "BLOB_URL": ("https://shop.blob.core.windows.net/lake", "https://shop.blob.core.windows.net/lake"),
+    "BLOB_CONNECTION": ("AccountName=devstoreaccount1;AccountKey=a2V5", "AccountName=devstoreaccount1;AccountKey=a2V5"),
     "EVENT_SOURCE": ("live-2", "live-2"),
     "PARTITION_COUNT": ("16", 16),
     "EVENT_PRODUCERS": ("Foreign", "foreign"),
@@ -63,6 +64,9 @@ NONSENSE = [
     ("EVENT_LOG_SASL", "scram"),
     ("BLOB_URL", "ftp://files/lake"),
     ("BLOB_URL", "https://shop.blob.core.windows.net"),
+    ("BLOB_URL", "http://shop.blob.core.windows.net/lake"),
+    ("BLOB_URL", "http://127.0.0.1:10000/devstoreaccount1"),
+    ("BLOB_URL", "http://localhost.evil.example/account/lake"),
     ("EVENT_SOURCE", "Live 1"),
     ("PARTITION_COUNT", "0"),
     ("EVENT_PRODUCERS", "both"),
@@ -147,6 +151,7 @@ def test_no_message_and_no_text_form_tells_a_secret() -> None:
             "REDIS_URL": "redis://:hunter2@cache",
             "USER_KEY_SECRET": "x" * 20,
             "EVENT_LOG_PASSWORD": "hunter2",
+            "BLOB_CONNECTION": "AccountKey=hunter2",
             "SERVICE_KEYS": "k" * 20,
         }
     )
