@@ -27,6 +27,8 @@ class Caller:
     counted_as: str
 
 
+CALLER: Final = "recommndr.caller"
+"""Where the ASGI scope keeps the caller, once there is one."""
 ANONYMOUS: Final = Caller(Role.ANONYMOUS, None, "")
 
 

@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 
 from functions.api.worker import WorkerServices
-from functions.caller import Caller, Forbidden, Role, Unauthenticated
+from functions.caller import CALLER, Caller, Forbidden, Role, Unauthenticated
 
 
 class Audience(StrEnum):
@@ -34,8 +35,6 @@ _LEAST_ROLE: Final = {
     Audience.SERVICE: Role.SERVICE,
     Audience.OPERATOR: Role.OPERATOR,
 }
-CALLER: Final = "recommndr.caller"
-"""Where the ASGI scope keeps the caller, once there is one."""
 
 
 class Access:
@@ -65,8 +64,10 @@ class Access:
             services = await run_in_threadpool(worker.get)
         if services.identification is None:
             return
-        caller = await services.identification.identify(request.scope["headers"])
-        request.scope[CALLER] = caller
+        caller = request.scope.get(CALLER)
+        if caller is None:
+            caller = await services.identification.identify(request.scope["headers"])
+            request.scope[CALLER] = caller
         self._check(caller, users)
 
     def _users_asked_for(self, request: Request) -> Sequence[str]:
@@ -84,6 +85,12 @@ class Access:
             raise Forbidden(f"this needs {_NEEDED[self.audience]}; yours is valid and not enough")
         if caller.role is Role.SHOPPER and any(user != caller.user_id for user in users):
             raise Forbidden("a shopper's token opens that shopper's own data alone")
+
+
+def audience_of(route: APIRoute) -> Audience:
+    """The one audience that the route names."""
+    (named,) = (one.call.audience for one in route.dependant.dependencies if isinstance(one.call, Access))
+    return named
 
 
 _NEEDED: Final = {

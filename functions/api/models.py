@@ -36,6 +36,7 @@ class Problem(BaseModel):
     status: int = Field(examples=[404])
     detail: str = Field(examples=["the catalogue has no item 'sku-0'"])
     instance: str | None = Field(default=None, examples=["/items/sku-0"])
+    request_id: str | None = Field(default=None, description="Also in the header X-Request-ID and in our log")
 
 
 class Fallback(Model):

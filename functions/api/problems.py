@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from functions.caller import Forbidden, SigningKeysUnavailable, Unauthenticated
+from functions.catalogue_writer import InvalidChange
 from functions.event_intake import MalformedBatch
 from shared.errors import (
     BrokerUnavailable,
@@ -25,6 +26,7 @@ from shared.errors import (
     UnknownItem,
     UnknownRecommendation,
 )
+from shared.log_lines import REQUEST_ID
 
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = 2
@@ -39,6 +41,7 @@ RAISED: Final[Sequence[tuple[type[Exception], int, str]]] = (
     (UnknownItem, 404, "unknown_item"),
     (UnknownRecommendation, 404, "unknown_recommendation"),
     (InvalidIdentifier, 422, "invalid_identifier"),
+    (InvalidChange, 422, "invalid_items"),
     (InvalidEvent, 422, "invalid_events"),
     (MalformedBatch, 400, "malformed_json"),
     (ConfigurationError, 500, "misconfigured"),
@@ -66,6 +69,7 @@ def problem(
         "status": status,
         "detail": detail,
         "instance": instance,
+        "request_id": REQUEST_ID.get(),
     }
     body |= extensions
     kept = {name: value for name, value in body.items() if value is not None}

@@ -1,29 +1,37 @@
-"""The outermost layer: bodies have a limit, nothing leaves without an answer, and every request is counted."""
+"""The outermost layer: every request has an id, every answer the headers that protect it, and both are counted."""
 
 from __future__ import annotations
 
 import logging
+import re
 import time
-from typing import Any, Final
+import uuid
+from http import HTTPMethod
+from typing import Final
 
-from starlette.requests import ClientDisconnect
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions.api.problems import problem
+from functions.api.access import Audience, audience_of
 from functions.api.worker import WorkerServices
+from functions.caller import ANONYMOUS, CALLER
+from shared.log_lines import FIELDS, REQUEST_ID
 
 log = logging.getLogger(__name__)
 
-MOST_DRAINED_BYTES: Final = 64 * 1024**2
-"""So much of a body that is too large is read and thrown away, so that its sender can read the answer."""
-
-
-class BodyTooLarge(Exception):
-    """The body has more bytes than the setting allows."""
+_SANE_ID: Final = re.compile(rb"[0-9a-fA-F-]{16,64}")
+_METHODS: Final = frozenset(HTTPMethod)
+_PROTECTING: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+)
+_NO_STORE: Final = (b"cache-control", b"no-store")
+_STRICT_TRANSPORT: Final = (b"strict-transport-security", b"max-age=31536000")
 
 
 class RequestBoundary:
-    """ASGI middleware around the whole application."""
+    """ASGI middleware around everything else."""
 
     def __init__(self, app: ASGIApp, worker: WorkerServices) -> None:
         self._app = app
@@ -35,84 +43,64 @@ class RequestBoundary:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        answer = _Answer(send)
-        limit = self._worker.max_body_bytes
-        body = _LimitedBody(receive, limit)
-        try:
-            _check_announced_length(scope, limit)
-            await self._app(scope, body.receive, answer.send)
-        except BodyTooLarge:
-            await body.drain()
-            text = f"the body has more than the {limit} bytes allowed; send fewer events in one request"
-            await answer.replace(scope, problem(413, text, kind="body_too_large", instance=scope["path"]))
-        except ClientDisconnect:
-            # Nobody reads this answer; it is counted as the client's fault, and no alarm is due.
-            text = "the connection ended before the request was whole"
-            await answer.replace(scope, problem(400, text, kind="incomplete_request", instance=scope["path"]))
-        except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
-            text = "this is our fault, not yours; it was logged"
-            await answer.replace(scope, problem(500, text, kind="internal_error", instance=scope["path"]))
-        finally:
-            self._count(scope, answer.status, time.perf_counter() - began)
+        request_id = request_id_of(scope)
+        token = REQUEST_ID.set(request_id)
+        status = 0
 
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        async def send_protected(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = int(message["status"])
+                added = self._added_headers(scope, request_id, status)
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_protected)
+        finally:
+            self._record(scope, status, time.perf_counter() - began)
+            REQUEST_ID.reset(token)
+
+    def _added_headers(self, scope: Scope, request_id: str, status: int) -> list[tuple[bytes, bytes]]:
+        added = [(b"x-request-id", request_id.encode()), *_PROTECTING]
+        if status >= 400 or _is_personal(scope):
+            added.append(_NO_STORE)
+        if scope.get("scheme") == "https" or (self._worker.settings.trusted_proxies and _forwarded_https(scope)):
+            added.append(_STRICT_TRANSPORT)
+        return added
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
         metrics = self._worker.metrics
         if metrics is not None:
-            route = getattr(scope.get("route"), "path", "none")
             metrics.requests.labels(route, str(status)).inc()
             metrics.request_seconds.labels(route).observe(seconds)
+        level = logging.WARNING if status >= 500 else logging.INFO
+        if log.isEnabledFor(level):
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            role = scope.get(CALLER, ANONYMOUS).role.name.lower()
+            fields = {"method": method, "route": route, "status": status, "ms": round(seconds * 1e3, 3), "role": role}
+            log.log(level, "request", extra={FIELDS: fields})
 
 
-class _Answer:
-    """What is sent, with its status; a problem can take its place until the head has gone out."""
+def request_id_of(scope: Scope) -> str:
+    """The client's X-Request-ID if it is 16 to 64 hexadecimal digits and hyphens, else a new one.
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.status = 0
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = int(message["status"])
-        await self._send(message)
-
-    async def replace(self, scope: Scope, response: Any) -> None:  # noqa: ANN401 - a Starlette response
-        if not self.status:
-            await response(scope, _no_body, self.send)
-
-
-class _LimitedBody:
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive = receive
-        self._limit = limit
-        self._bytes = 0
-        self._finished = False
-
-    async def receive(self) -> Message:
-        message = await self._next()
-        if self._bytes > self._limit:
-            raise BodyTooLarge
-        return message
-
-    async def drain(self) -> None:
-        while not self._finished and self._bytes < MOST_DRAINED_BYTES:
-            await self._next()
-
-    async def _next(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._bytes += len(message.get("body", b""))
-            self._finished = not message.get("more_body", False)
-        else:
-            self._finished = True
-        return message
-
-
-async def _no_body() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
-
-
-def _check_announced_length(scope: Scope, limit: int) -> None:
+    Anything freer could carry a name or an address into the log.
+    """
     for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > limit:
-            raise BodyTooLarge
+        if name == b"x-request-id":
+            return value.decode() if _SANE_ID.fullmatch(value) else uuid.uuid4().hex
+    return uuid.uuid4().hex
+
+
+def _is_personal(scope: Scope) -> bool:
+    """Whether the answer may be for one caller alone, so that no cache may keep it."""
+    route = scope.get("route")
+    audience = audience_of(route) if isinstance(route, APIRoute) else Audience.ANYONE
+    return audience is not Audience.ANYONE and (audience is not Audience.READER or b"user_id" in scope["query_string"])
+
+
+def _forwarded_https(scope: Scope) -> bool:
+    forwarded = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
+    return bool(forwarded) and forwarded[-1].rpartition(b",")[2].strip() == b"https"

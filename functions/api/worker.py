@@ -11,7 +11,7 @@ from functions.bootstrap import Services
 from functions.metrics import Metrics
 from shared.settings import Settings
 
-DEFAULT_MAX_BODY_BYTES = Settings().max_body_bytes
+DEFAULTS = Settings()
 
 
 class WorkerServices:
@@ -42,9 +42,9 @@ class WorkerServices:
         return None if self._services is None else self._services.metrics
 
     @property
-    def max_body_bytes(self) -> int:
-        """The setting, its default before anything was composed."""
-        return DEFAULT_MAX_BODY_BYTES if self._services is None else self._services.settings.max_body_bytes
+    def settings(self) -> Settings:
+        """The settings, the defaults before anything was composed."""
+        return DEFAULTS if self._services is None else self._services.settings
 
 
 async def _worker(request: Request) -> WorkerServices:
