@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from functions.background import Background
 from functions.catalog_reader import CatalogReader
+from functions.catalogue_writer import CatalogueWriter
 from functions.circuit import Circuit
 from functions.event_intake import EventIntake
 from functions.exposure_writer import ExposureWriter
@@ -84,6 +85,7 @@ class Services:
     follower: ItemFollower
     recommender: Recommender
     catalog: CatalogReader
+    catalogue_writer: CatalogueWriter
     profiles: ProfileReader
     keeper: PreferenceKeeper
     pages: RecordedPages
@@ -192,6 +194,7 @@ def compose(
             new_id=new_id,
         ),
         catalog=CatalogReader(releases, page_reader, state_circuit),
+        catalogue_writer=CatalogueWriter(intake, releases, clock, new_id),
         profiles=ProfileReader(releases, keeper),
         keeper=keeper,
         pages=RecordedPages(

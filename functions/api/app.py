@@ -12,6 +12,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from functions.api import (
+    catalogue,
+    catalogue_batch,
     events,
     health,
     items,
@@ -57,7 +59,7 @@ def create_app(
         generate_unique_id_function=_operation_id,
     )
     app.state.worker = worker
-    for module in (recommend, recommendations, related, items, profiles, preferences, events, health):
+    for module in (recommend, recommendations, related, items, catalogue, catalogue_batch, profiles, preferences, events, health):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(RequestBoundary, worker=worker)

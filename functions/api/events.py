@@ -9,11 +9,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
 from functions.api import access
+from functions.api.batch_outcomes import answer_events
 from functions.api.models import EventOutcome, EventsAccepted
-from functions.api.parameters import answer, problems
-from functions.api.problems import problem
+from functions.api.parameters import problems
 from functions.api.worker import Worker, WorkerServices
-from functions.event_intake import MOST_EVENTS, Fate, Outcome
+from functions.event_intake import MOST_EVENTS, Outcome
 from shared.events import EventType
 
 router = APIRouter(tags=["events"])
@@ -84,21 +84,7 @@ async def post_events(request: Request, worker: Worker) -> Response:
 
 
 def _accept(worker: WorkerServices, body: bytes) -> Response:
-    outcomes = worker.get().intake.accept(body)
-    told = [_told(outcome) for outcome in outcomes]
-    accepted = sum(outcome.fate is Fate.ACCEPTED for outcome in outcomes)
-    lost = sum(outcome.fate is Fate.UNACKNOWLEDGED for outcome in outcomes)
-    extension = [one.model_dump(exclude_none=True) for one in told]
-    if lost:
-        text = f"the broker log did not acknowledge {lost} of {len(told)} events; send those again with the same ids"
-        return problem(
-            503, text, kind="partly_acknowledged", instance="/events", accepted=accepted,
-            rejected=len(told) - accepted - lost, unacknowledged=lost, outcomes=extension,
-        )  # fmt: skip
-    if not accepted:
-        text = f"none of the {len(told)} events is valid; outcomes tell why"
-        return problem(422, text, kind="invalid_events", instance="/events", outcomes=extension)
-    return answer(EventsAccepted(accepted=accepted, rejected=len(told) - accepted, outcomes=told), 202)
+    return answer_events([_told(outcome) for outcome in worker.get().intake.accept(body)])
 
 
 def _told(outcome: Outcome) -> EventOutcome:
