@@ -14,7 +14,6 @@ from starlette.exceptions import HTTPException
 
 from functions.caller import Forbidden, SigningKeysUnavailable, Unauthenticated
 from functions.catalogue_writer import InvalidChange
-from functions.catalogue_writer import InvalidChange
 from functions.event_intake import MalformedBatch
 from shared.errors import (
     BrokerUnavailable,
@@ -42,7 +41,6 @@ RAISED: Final[Sequence[tuple[type[Exception], int, str]]] = (
     (UnknownItem, 404, "unknown_item"),
     (UnknownRecommendation, 404, "unknown_recommendation"),
     (InvalidIdentifier, 422, "invalid_identifier"),
-    (InvalidChange, 422, "invalid_items"),
     (InvalidChange, 422, "invalid_items"),
     (InvalidEvent, 422, "invalid_events"),
     (MalformedBatch, 400, "malformed_json"),
