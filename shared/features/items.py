@@ -161,7 +161,9 @@ class ItemTable:
         held = self._entries[row]
         held.item_id = entry.item_id
         held.merge(entry)
-        self._set_product(row, held.product())
+        product = held.product()
+        if product != self.products[row]:  # a feed names every item that was acted on, its product as it was
+            self._set_product(row, product)
         return row
 
     def fold(self, event: Event, enqueued_at: int) -> None:

@@ -198,6 +198,20 @@ def test_the_version_moves_with_every_change() -> None:
     assert table.version in seen
 
 
+def test_the_version_of_products_moves_with_products_alone() -> None:
+    table = table_of(updated("cup", stock=1, at=NOW))
+    versions = [table.products_version]
+    table.fold(event("view", item="cup"), NOW)
+    table.load_part(("live-1", 0), {}, [CatalogEntry(item_id=ItemId("cup"), fields=dict(table.entry(0).fields))])
+    table.offer(CatalogEntry(item_id=ItemId("cup")))
+    assert table.products_version == versions[0]
+    for later, stock in enumerate((2, 1), start=1):
+        table.fold(updated("cup", stock=stock, at=NOW + later), NOW + later)
+        versions.append(table.products_version)
+    assert len(set(versions)) == 3
+    assert table.stock[0] == 1
+
+
 def test_an_idle_item_reads_as_empty_and_other_rows_do_not_notice() -> None:
     table = pass_over([sent("view", item="idle", at=NOW - DAY_MS), sent("view", item="busy")])
     block = table.block(all_rows(table), NOW - DAY_MS + EXPIRES_AFTER_MS + 1)
