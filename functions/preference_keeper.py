@@ -137,8 +137,7 @@ class PreferenceKeeper:
 def _as_stranger(seen: SeenShopper) -> SeenShopper:
     """What is left of her for pages that may use nothing of her behaviour: the rules she set."""
     nothing = ShopperRead(dict.fromkeys(seen.read.shards), None, seen.read.overlay)
-    shopper = replace(merge_shards([], seen.as_of), preferences=seen.shopper.preferences)
-    return SeenShopper(nothing, shopper, seen.as_of, NOT_PERSONALISED)
+    return SeenShopper(nothing, seen.shopper.as_wished(), seen.as_of, NOT_PERSONALISED)
 
 
 def _newest(shards: Sequence[UserShard], overlay: Overlay) -> Order:

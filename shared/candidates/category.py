@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.candidates.query import Query, Ranked
+from shared.candidates.trends import Trends
 from shared.features.definitions import Retrieval
 
 CATEGORIES: Final = 5
@@ -15,25 +17,26 @@ CATEGORIES: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class CategorySource:
-    """The user's share of taste in a category times the item's share of that category's best; request time."""
+    """The user's share of taste in a category times the item's share of that category's best; request time.
+
+    Taste is what she did, and the favourites she named: these alone make a list for someone who did nothing.
+    """
 
     name: Retrieval = Retrieval.CATEGORY
 
     def retrieve(self, query: Query, limit: int) -> Ranked:
-        """The top of the user's five favourite categories, without what she touched already."""
+        """The top of the five categories most to the user's taste, without what she touched already."""
         indexes = query.history.indexes
         codes = query.trends.category[indexes]
         known = codes >= 0
-        if not known.any():
-            return Ranked.none()
         age = np.arange(len(indexes))
-        taste = np.bincount(codes[known], weights=(query.history.weights * 0.95**age)[known])
+        weights, favourites = (query.history.weights * 0.95**age)[known], query.favourites
+        taste = np.bincount(codes[known], weights=weights, minlength=len(favourites)).astype(np.float64)
+        taste[: len(favourites)] += favourites
         untouched = query.eligible.copy()
         untouched[indexes] = False
         lists, scores = [], []
-        for code in np.argsort(-taste, kind="stable")[:CATEGORIES]:
-            if taste[code] <= 0:
-                break
+        for code in _foremost(taste, query.trends):
             best = query.trends.by_category[int(code)]
             best = best[untouched[best]][:limit]
             if len(best):
@@ -43,3 +46,12 @@ class CategorySource:
         if not lists:
             return Ranked.none()
         return Ranked.top(np.concatenate(lists).astype(np.int32), np.concatenate(scores), limit)
+
+
+def _foremost(taste: NDArray[np.float64], trends: Trends) -> list[int]:
+    """Category codes by taste, of equals the one with the more popular best item: codes differ between processes."""
+    codes = np.flatnonzero(taste[: len(trends.best)] > 0)
+    codes = codes[trends.best[codes] >= 0]
+    best = trends.best[codes]
+    foremost: list[int] = codes[np.lexsort((best, -trends.scores[best], -taste[codes]))][:CATEGORIES].tolist()
+    return foremost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -69,6 +69,8 @@ class Query:
     """bool[n_items]: may be shown to this user now."""
     context: int = -1
     """Index of the page's own item; -1 where a page has none."""
+    favourites: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """float64[c]: the weight of each category code that the user named as a favourite; empty where she named none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,18 @@ class Trends:
     @cached_property
     def by_category(self) -> dict[int, NDArray[np.int64]]:
         """Indexes of each category code, most popular first."""
+        if not len(self.order):
+            return {}
         codes = self.category[self.order]
         grouped = np.argsort(codes, kind="stable")
         values, starts = np.unique(codes[grouped], return_index=True)
         return dict(zip(values.tolist(), np.split(self.order[grouped], starts[1:]), strict=True))
+
+    @cached_property
+    def best(self) -> NDArray[np.int64]:
+        """int64[c]: the most popular index of each category code, -1 where no item has it."""
+        best = np.full(int(self.category.max(initial=-1)) + 1, -1, dtype=np.int64)
+        for code, indexes in self.by_category.items():
+            if code >= 0:
+                best[code] = indexes[0]
+        return best

@@ -40,8 +40,8 @@ class UserShards:
         return fold_user(shard, logged.event, logged.enqueued_at, logged.sequence)
 
     def shopper(self, user_id: str, as_of: int) -> Shopper:
-        """The user as the API would see her at `as_of`."""
-        return merge_shards(self._shards.get(user_id, {}).values(), as_of)
+        """The user as a page would use her at `as_of`."""
+        return merge_shards(self._shards.get(user_id, {}).values(), as_of).as_wished()
 
     def shards(self, user_id: str) -> dict[tuple[str, int], UserShard]:
         """Her shards by (source, partition)."""

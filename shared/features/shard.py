@@ -120,6 +120,12 @@ class Shopper:
     state: EntityState
     preferences: Preferences | None = None
 
+    def as_wished(self) -> Shopper:
+        """She as pages may use her: as if she had done nothing, if she does not wish them to use what she did."""
+        if self.preferences is None or self.preferences.personalised:
+            return self
+        return Shopper(EntityState.empty(self.state.layout), self.preferences)
+
     @property
     def known(self) -> bool:
         """Did she do anything, or ask for anything, since she was last erased?"""
