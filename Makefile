@@ -55,12 +55,13 @@ chaos: setup ## Kill the processor KILLS times amid EVENTS events, for each of S
 		$(PY) -m tests.chaos.once --events $(EVENTS) --kills $(KILLS) --seed $$seed $(ARGS) || exit 1; \
 	done
 
-lint: setup ## Check style, types and import layers
-	$(SAY) "lint: ruff, mypy --strict, import-linter"
+lint: setup ## Check style, types, import layers and docs/openapi.json
+	$(SAY) "lint: ruff, mypy --strict, import-linter, the API's document"
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-logo
+	@$(PY) -m local.describe_api --check
 
 check: ## lint and test
 	@$(MAKE) lint
