@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from functions.admission import Admission
 from functions.background import Background
 from functions.catalog_reader import CatalogReader
 from functions.catalogue_writer import CatalogueWriter
@@ -51,6 +52,7 @@ from shared.features.definitions import STATE_VERSION
 from shared.ingest.partitioning import live_source
 from shared.ingest.processor import EventProcessor
 from shared.ingest.state_versions import CURRENT_VERSION
+from shared.log_lines import write_log_lines
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -97,6 +99,7 @@ class Services:
     sealer: LakeSealer
     broker: Broker
     identification: Identification | None
+    admission: Admission
     refresh: Callable[[], None]
     background: tuple[Background, ...]
     _closed: threading.Event = field(default_factory=threading.Event)
@@ -127,7 +130,7 @@ def compose(
     """Wire a worker's services; no connection is made yet. Raises ConfigurationError."""
     metrics = Metrics()
     identification, signing_keys = open_identification(settings, clock, time.monotonic)
-    blobs = open_blobs(settings.blob_url)
+    blobs = open_blobs(settings.blob_url, settings.blob_connection)
     page_client = connect(
         settings.redis_url, timeout_ms=settings.redis_timeout_ms, connect_timeout_ms=settings.redis_timeout_ms
     )
@@ -221,6 +224,7 @@ def compose(
         sealer=LakeSealer(live=live, store=store, blobs=blobs, broker=broker.reader, ingest=ingest, metrics=metrics),
         broker=broker,
         identification=identification,
+        admission=Admission(settings, identification, time.monotonic),
         refresh=followed.refresh,
         background=(
             *(() if signing_keys is None else (_keeping(signing_keys),)),
@@ -280,8 +284,7 @@ def services() -> Services:
         with _lock:
             if not _composed:
                 settings = Settings.from_environment(os.environ)
-                for package in ("functions", "shared"):
-                    logging.getLogger(package).setLevel(settings.log_level)
+                write_log_lines(settings.log_level, settings.log_format)
                 composed = compose(settings)
                 composed.start()
                 atexit.register(composed.close)

@@ -20,12 +20,14 @@ import uvicorn
 
 from local.embedded import STATE_OPTIONS, EmbeddedServer, EmbeddedServers
 from local.event_pump import EventPump
+from local.http_protocol import guarded_protocol
 from local.instance_lock import InstanceLock
 from local.trigger_host import TIMER, TimerThread, Triggered, event_function, event_hub_batch, triggered_functions
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_log import RedisCheckpoints, RedisEventLog
 from shared.cli import command
 from shared.errors import ConfigurationError, InfrastructureFault
+from shared.log_lines import write_log_lines
 from shared.ports import LogRecord
 from shared.settings import Settings
 
@@ -134,6 +136,7 @@ class TriggeringServer(uvicorn.Server):
 
 def serve_http(
     api: Any,  # noqa: ANN401 - an ASGI application
+    settings: Settings,
     listener: socket.socket,
     begin: Callable[[], None],
     end: Callable[[], None],
@@ -145,9 +148,11 @@ def serve_http(
     config = uvicorn.Config(
         api,
         loop="uvloop",
-        http="httptools",
+        http=guarded_protocol(settings),
+        ws="none",
         lifespan="on",
         access_log=False,
+        server_header=False,
         log_config=None,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
     )
@@ -223,7 +228,7 @@ def serve(data: Path, host: str, port: int, environ: Mapping[str, str], broker: 
         else:
             make_pump = start_over_kafka(data, broker, environ, stack)
         settings = Settings.from_environment(os.environ)
-        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        write_log_lines(settings.log_level, settings.log_format)
         logging.getLogger("azure").setLevel(logging.WARNING)
         application = load_function_app()
         triggers = Triggers(triggered_functions(application.app), make_pump)
@@ -238,7 +243,7 @@ def serve(data: Path, host: str, port: int, environ: Mapping[str, str], broker: 
             print("stopping: requests end, pages shown are written, servers stop", flush=True)
             triggers.stop()
 
-        serve_http(application.api, listener, begin, end)
+        serve_http(application.api, settings, listener, begin, end)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
@@ -24,7 +24,9 @@ from functions.api import (
     recommendations,
     related,
 )
+from functions.api.access_document import document_access
 from functions.api.request_boundary import RequestBoundary
+from functions.api.request_limits import RequestLimits
 from functions.api.worker import WorkerServices
 from functions.bootstrap import Services
 
@@ -50,24 +52,52 @@ def create_app(
             await run_in_threadpool(close)
             worker.forget()
 
-    app = FastAPI(
+    app = _Api(
         title="Recommndr",
         version="1",
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,
         generate_unique_id_function=_operation_id,
     )
     app.state.worker = worker
-    for module in (recommend, recommendations, related, items, catalogue, catalogue_batch, profiles, preferences, events, health):
+    for module in (
+        recommend,
+        recommendations,
+        related,
+        items,
+        catalogue,
+        catalogue_batch,
+        profiles,
+        preferences,
+        events,
+        health,
+    ):
         app.include_router(module.router)
     problems.install(app)
-    app.add_middleware(RequestBoundary, worker=worker)
+    # The last one added is the outermost.
+    app.add_middleware(RequestLimits, worker=worker)
     if cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["GET", "POST"], allow_headers=["*"]
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy"],
         )
+    app.add_middleware(RequestBoundary, worker=worker)
     return app
+
+
+class _Api(FastAPI):
+    """With a document that says what access control and limits answer."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made once."""
+        if self.openapi_schema is None:
+            document_access(self, super().openapi())
+        return super().openapi()
 
 
 def _operation_id(route: APIRoute) -> str:
