@@ -15,6 +15,10 @@ class InvalidIdentifier(InvalidEvent):
     """An id is empty, too long, or holds a character that ids may not hold."""
 
 
+class InvalidCursor(RecommndrError):
+    """A cursor was not made by this shop, or not for this query."""
+
+
 class ConfigurationError(RecommndrError):
     """A setting is missing or makes no sense."""
 
@@ -33,6 +37,10 @@ class ReleaseUnavailable(RecommndrError):
 
 class UnknownRecommendation(RecommndrError):
     """There is no record of a page with this id; the message tells why not."""
+
+
+class UnknownReceipt(RecommndrError):
+    """No erasure has this receipt."""
 
 
 class UnknownItem(RecommndrError):

@@ -111,6 +111,7 @@ class ItemTable:
         self._entries: list[CatalogEntry] = []
         self._parts: dict[tuple[str, int], CounterColumns] = {}
         self._codes: dict[str, int] = {}
+        self._names: list[str] = []
         capacity = len(self.counters.newest_at)
         self.price_cents: Floats = np.zeros(capacity)
         self.stock: Floats = np.full(capacity, np.nan)
@@ -150,6 +151,10 @@ class ItemTable:
     def code(self, name: str) -> int:
         """The code of a category or brand name; -1 when no product has it."""
         return self._codes.get(name, -1)
+
+    def name(self, code: int) -> str:
+        """The category or brand name behind a code of at least 0."""
+        return self._names[code]
 
     def entry(self, row: int) -> CatalogEntry:
         """The catalogue entry behind a row."""
@@ -236,6 +241,12 @@ class ItemTable:
         """int64[k]: the rows whose product was set after `products_version` was this; 0 asks for all."""
         return np.flatnonzero(self.product_versions[: len(self)] > version)
 
+    def _code_of(self, name: str) -> int:
+        code = self._codes.setdefault(name, len(self._names))
+        if code == len(self._names):
+            self._names.append(name)
+        return code
+
     def _merge_parts(self, rows: Rows) -> None:
         merged = self.counters
         newest_at = np.full(len(rows), EMPTY_AT, dtype=np.int64)
@@ -261,11 +272,11 @@ class ItemTable:
         self.available[row] = product.available
         self.described[row] = product.described
         self.arrived_at[row] = NEVER if product.arrived_at is None else product.arrived_at
-        codes = [self._codes.setdefault(name, len(self._codes)) for name in product.categories[:MAX_DEPTH]]
+        codes = [self._code_of(name) for name in product.categories[:MAX_DEPTH]]
         self.paths[row] = -1
         self.paths[row, : len(codes)] = codes
         self.category[row] = codes[-1] if codes else -1
-        self.brand[row] = -1 if product.brand is None else self._codes.setdefault(product.brand, len(self._codes))
+        self.brand[row] = -1 if product.brand is None else self._code_of(product.brand)
         self.version += 1
         self.products_version += 1
         self.product_versions[row] = self.products_version

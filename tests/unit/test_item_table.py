@@ -235,3 +235,11 @@ def test_the_rows_whose_product_was_set_since_a_version_are_told() -> None:
     table.load_part(("live", 0), {})
     assert table.products_since(before).tolist() == [1]
     assert table.products_since(table.products_version).tolist() == []
+
+
+def test_names_of_categories_and_brands_have_codes_and_back() -> None:
+    table = ItemTable()
+    fields = {"categories": (1, 1, ["Home", "Kitchen"]), "brand": (1, 1, "Home")}
+    table.offer(CatalogEntry(item_id=ItemId("i"), fields=fields))
+    assert [table.name(table.code(name)) for name in ("Home", "Kitchen")] == ["Home", "Kitchen"]
+    assert table.code("Garden") == -1
