@@ -18,6 +18,7 @@ from functions.background import Background
 from functions.catalog_reader import CatalogReader
 from functions.catalogue_writer import CatalogueWriter
 from functions.circuit import Circuit
+from functions.erasure_services import Erasures, open_erasures
 from functions.event_intake import EventIntake
 from functions.exposure_writer import ExposureWriter
 from functions.identification import Identification, open_identification
@@ -93,6 +94,7 @@ class Services:
     pages: RecordedPages
     preference_setter: PreferenceSetter
     intake: EventIntake
+    erasures: Erasures
     exposures: ExposureWriter
     readiness: Readiness
     ingest: EventIngest
@@ -125,11 +127,18 @@ class Services:
 
 
 def compose(
-    settings: Settings, *, clock: Callable[[], int] = now_ms, new_id: Callable[[], str] = random_id
+    settings: Settings,
+    *,
+    clock: Callable[[], int] = now_ms,
+    new_id: Callable[[], str] = random_id,
+    seconds: Callable[[], float] = time.monotonic,
 ) -> Services:
-    """Wire a worker's services; no connection is made yet. Raises ConfigurationError."""
+    """Wire a worker's services; no connection is made yet. Raises ConfigurationError.
+
+    `clock` tells epoch ms, `seconds` never goes back, and `new_id` gives 32 hexadecimal digits that never come again.
+    """
     metrics = Metrics()
-    identification, signing_keys = open_identification(settings, clock, time.monotonic)
+    identification, signing_keys = open_identification(settings, clock, seconds)
     blobs = open_blobs(settings.blob_url, settings.blob_connection)
     page_client = connect(
         settings.redis_url, timeout_ms=settings.redis_timeout_ms, connect_timeout_ms=settings.redis_timeout_ms
@@ -138,7 +147,7 @@ def compose(
     broker = open_broker(settings)
     live = live_source(settings)
     state_circuit, log_circuit = (
-        Circuit(fault, name, time.monotonic, on_open=metrics.faults.labels(name).inc)
+        Circuit(fault, name, seconds, on_open=metrics.faults.labels(name).inc)
         for fault, name in ((StateUnavailable, "redis"), (BrokerUnavailable, "broker_log"))
     )
     lists = RedisReleaseStore(page_client)
@@ -147,7 +156,7 @@ def compose(
         store=lists,
         load=ReleaseLoader(blobs, lists, follower, live).load,
         follower=follower,
-        seconds=time.monotonic,
+        seconds=seconds,
         on_load=lambda _id, loaded: metrics.releases.labels("loaded" if loaded else "failed").inc(),
     )
     followed = _Followed(follower, releases, clock)
@@ -160,7 +169,7 @@ def compose(
         releases=releases,
         reader=page_reader,
         writer=OverlayWriter(RedisOverlays(page_client, settings.user_key_secret), state_circuit),
-        cache=PreferenceCache(time.monotonic),
+        cache=PreferenceCache(seconds),
         circuit=state_circuit,
         clock=clock,
     )
@@ -169,16 +178,31 @@ def compose(
     )
     store = RedisStateStore(fold_client, settings.user_key_secret)
     states = StateVersions(fold_client)
+    on_broken = recording(states, metrics)
     processor = EventProcessor(
         settings.event_source,
         store=store,
         versions=(CURRENT_VERSION,),
         blobs=blobs,
         broker=broker.reader,
-        on_broken=recording(states, metrics),
+        on_broken=on_broken,
     )
     versions = VersionKeeper(RedisReleaseStore(fold_client), states, blobs, processor.keep)
     ingest = EventIngest(settings.event_source, processor, metrics, versions.ensure)
+    erasures = open_erasures(
+        live=live,
+        blobs=blobs,
+        broker=broker,
+        page_client=page_client,
+        fold_client=fold_client,
+        keeper=keeper,
+        versions=versions,
+        on_broken=on_broken,
+        state_circuit=state_circuit,
+        log_circuit=log_circuit,
+        user_secret=settings.user_key_secret,
+        clock=clock,
+    )
     return Services(
         settings=settings,
         metrics=metrics,
@@ -210,6 +234,7 @@ def compose(
         ),
         preference_setter=PreferenceSetter(intake, clock, new_id),
         intake=intake,
+        erasures=erasures,
         exposures=exposures,
         readiness=Readiness(
             state_client=page_client,
@@ -221,10 +246,18 @@ def compose(
             followed_at=lambda: followed.at,
         ),
         ingest=ingest,
-        sealer=LakeSealer(live=live, store=store, blobs=blobs, broker=broker.reader, ingest=ingest, metrics=metrics),
+        sealer=LakeSealer(
+            live=live,
+            store=store,
+            blobs=blobs,
+            broker=broker.reader,
+            ingest=ingest,
+            finish_erasures=erasures.finisher.run,
+            metrics=metrics,
+        ),
         broker=broker,
         identification=identification,
-        admission=Admission(settings, identification, time.monotonic),
+        admission=Admission(settings, identification, seconds),
         refresh=followed.refresh,
         background=(
             *(() if signing_keys is None else (_keeping(signing_keys),)),

@@ -135,6 +135,10 @@ class EventIntake:
 
     def _checked(self, raw: bytes) -> _Checked:
         event = decode_event(raw)
+        if event.event_type is EventType.USER_ERASED:
+            raise InvalidEvent(
+                "user_erased is not taken here, where it would reach one partition: DELETE /user_profile/{user_id}"
+            )
         for name in ("user_id", "item_id"):
             value = getattr(event, name)
             if value is not None:

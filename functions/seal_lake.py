@@ -1,8 +1,9 @@
-"""Timer: drains the landing streams into files of the lake, then lets quiet partitions heal."""
+"""Timer: drains the landing streams into files of the lake, lets quiet partitions heal, goes on with erasures."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class LakeSealer:
-    """Seals every live source that may still have rows in landing."""
+    """Seals every source that may have rows in landing: ingested history has those of erasures."""
 
     def __init__(
         self,
@@ -28,24 +29,32 @@ class LakeSealer:
         blobs: BlobStore,
         broker: RetainedLog,
         ingest: EventIngest,
+        finish_erasures: Callable[[], object],
         metrics: Metrics,
     ) -> None:
-        """`live` is the present stream; earlier ones are known from the lake manifest."""
+        """`live` is the present stream; the other sources are known from the lake manifest."""
         self._live = live
         self._store = store
         self._blobs = blobs
         self._broker = broker
         self._ingest = ingest
+        self._finish_erasures = finish_erasures
         self._metrics = metrics
 
     def run(self) -> int:
-        """Seal, let the broker forget what the lake holds, catch up; returns the rows sealed.
+        """Seal, let the broker forget what the lake holds, catch up, finish erasures; returns the rows sealed.
 
         Raises InfrastructureFault when something does not answer; the next minute goes on where this one ended.
         """
+        try:
+            return self._seal()
+        finally:  # a partition that cannot go on holds no erasure up
+            self._finish_erasures()
+
+    def _seal(self) -> int:
         manifest = read_manifest(self._blobs)
         live = self._with_earlier_counts(manifest)
-        others = [] if manifest is None else [one for one in manifest.sources if one.kind == "live"]
+        others = () if manifest is None else manifest.sources
         sealed = 0
         for source in (live, *(one.event_source() for one in others if one.name != live.name)):
             sealed += seal_landing(source.name, source.partitions(), store=self._store, blobs=self._blobs)

@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from functions.api import (
     catalogue,
     catalogue_batch,
+    erasures,
     events,
     health,
     items,
@@ -71,6 +72,7 @@ def create_app(
         catalogue_batch,
         profiles,
         preferences,
+        erasures,
         events,
         health,
     ):
@@ -83,7 +85,7 @@ def create_app(
             CORSMiddleware,
             allow_origins=list(cors_origins),
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID"],
             expose_headers=["X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy"],
         )
     app.add_middleware(RequestBoundary, worker=worker)

@@ -24,7 +24,7 @@ _EVENT: Final[dict[str, Any]] = {
     "additionalProperties": False,
     "properties": {
         "event_id": {"type": "string", "description": "Yours, unique: sent twice it counts once"},
-        "event_type": {"enum": [kind.value for kind in EventType]},
+        "event_type": {"enum": [kind.value for kind in EventType if kind is not EventType.USER_ERASED]},
         "occurred_at": {"type": "string", "format": "date-time"},
         "user_id": {"type": "string", "description": "Absent on item_updated"},
         "item_id": {"type": "string"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from shared.adapters.keys import ALLOCATION, PUBLISHED, RELEASE_BUCKET_SIZE, release_bucket, release_meta
 from shared.adapters.redis_connection import Argument, send_pipelined
-from shared.adapters.redis_scripts import SET_ALLOCATION
+from shared.adapters.redis_scripts import FORGET_RECORD, SET_ALLOCATION
 from shared.errors import InfrastructureFault, MarkMoved
 from shared.ports import Allocation
 
@@ -124,6 +124,19 @@ class RedisReleaseStore:
         times: list[Any] = self._send([("PTTL", name) for name in names])
         ids = [name.removeprefix("rel:").removesuffix(":meta") for name in names]
         return {one: ttl >= 0 for one, ttl in sorted(zip(ids, times, strict=True)) if ttl != -2}
+
+    def forget_user(self, user: bytes, release_ids: Iterable[str] | None = None) -> int:
+        """Remove a user's nightly record, by her keyed hash, from these releases, by default from all that have lists.
+
+        A field without content takes its place, so that the release still counts as many records as it was published
+        with; publishing it again and removing her again does no harm. Returns how many records went. To find all
+        releases every key is looked at. Raises InfrastructureFault.
+        """
+        named = self.with_lists() if release_ids is None else release_ids
+        buckets = {release_id: self.user_buckets(release_id) for release_id in named}
+        names = [release_bucket(one, "u", _bucket_of(user, count)) for one, count in buckets.items() if count]
+        with _release_errors():
+            return sum(FORGET_RECORD.run(self._client, [name], [user]) for name in names)
 
     def published(self) -> list[str]:
         """The releases that were given all traffic, newest first. Raises InfrastructureFault."""

@@ -216,3 +216,16 @@ end
 redis.call('SET', KEYS[1], ARGV[2])
 return 'OK'
 """)
+
+FORGET_RECORD = Script("""#!lua
+-- KEYS a bucket of nightly records; ARGV a user's keyed hash. Answer: 1 when her record was there.
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], '-' .. ARGV[1], '')
+return 1
+""")
+
+FORGET_SHARD = Script("""#!lua
+-- KEYS a user's shard of a state version that nobody folds; ARGV what it held when it was looked at
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('UNLINK', KEYS[1])
+""")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,8 +12,10 @@ from redis import Redis
 from shared.adapters.keys import BROKEN_VERSIONS, PartitionKeys, state_version_of
 from shared.adapters.landing_codec import decode_mark
 from shared.adapters.redis_connection import Argument, send_pipelined
+from shared.adapters.redis_scripts import FORGET_SHARD
 from shared.adapters.redis_state import state_errors
 from shared.events import EventSource
+from shared.features.shard import peek_erased_at
 from shared.ports import Mark
 
 _SCAN_COUNT: Final = 2000
@@ -79,6 +81,22 @@ class StateVersions:
         with state_errors():
             self._client.hdel(BROKEN_VERSIONS, version)
         return removed
+
+    def forget_user(
+        self, versions: Iterable[str], places: Iterable[tuple[str, int]], user: bytes, erased_at: int
+    ) -> None:
+        """Remove a user's shards, by her keyed hash, from these (source, partition) of versions that nobody folds.
+
+        A shard with a tombstone of `erased_at` or later stays: a backfill is loading it. A version that is folded again
+        catches up from the log, where her erasure is.
+        """
+        named = tuple(versions)
+        keys = [PartitionKeys(*place).user(version, user) for place in places for version in named]
+        with state_errors():
+            held: list[Any] = send_pipelined(self._client, [("GET", key) for key in keys])
+            for key, shard in zip(keys, held, strict=True):
+                if shard is not None and peek_erased_at(shard) < erased_at:
+                    FORGET_SHARD.run(self._client, [key], [shard])
 
     def _unlink(self, version: str, roles: frozenset[str] | set[str]) -> int:
         removed = 0

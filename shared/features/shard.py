@@ -113,6 +113,14 @@ class UserShard:
         return cls(state, AcceptedIds(data[_HEADER.size : ring_end]), sequence, enqueued_at, version, erased_at)
 
 
+def peek_erased_at(data: bytes) -> int:
+    """A stored shard's `erased_at`, whatever its layout; `EMPTY_AT` for bytes of another format."""
+    if len(data) < _HEADER.size or data[0] != FORMAT:
+        return EMPTY_AT
+    erased_at: int = _HEADER.unpack_from(data)[3]
+    return erased_at
+
+
 @dataclass(frozen=True, slots=True)
 class Shopper:
     """A user as she stands: the merge of her shards, and what she asked for."""
