@@ -1,98 +1,138 @@
-"""Ingest a published data set as the history of a shop."""
+"""Ingest a shop's own data, or a published data set, as the history of a shop."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Final
 
-import pyarrow as pa
+import msgspec
 
-from batch.online_retail import OrderLines, UnreadableInput, read_order_lines
-from batch.online_retail_events import content_fingerprint, history_tables, weeks_until
-from batch.progress import progress
-from shared.adapters.folder_blob import FolderBlobStore
+from batch.input_files import InputFile, UnreadableInput
+from batch.online_retail import read_order_lines
+from batch.online_retail_events import content_fingerprint, history_tables
+from batch.published_history import History, Ingestion, rejects_name, write_history
+from batch.retail_rocket import as_told, item_properties, retail_rocket_mapping
+from batch.shop_time import chosen_weeks, zone_named
+from batch.table_history import dry_run_lines, made_history, read_table
+from batch.table_mapping import Mapping, mapping_of, read_mapping
+from batch.table_suggestion import suggest_mapping
+from shared.adapters.blob_address import is_blob_address, open_blobs
 from shared.cli import command
 from shared.errors import ConfigurationError
-from shared.events import from_ms
-from shared.ingest.lake_history import publish_history
-from shared.ingest.lake_manifest import LakeManifest, ShopSettings, read_manifest
-from shared.ports import BlobStore
+from shared.events import from_ms, to_ms
+from shared.ingest.lake_manifest import ShopSettings
+from shared.settings import Settings
 
-REJECTS_FOLDER = "lake/rejects/"
-
-
-@dataclass(frozen=True, slots=True)
-class Ingestion:
-    """What one ingestion did; `written` is false when the lake held the same content already."""
-
-    source: str
-    shift_weeks: int
-    written: bool
-    manifest: LakeManifest
+RETAIL_ZONE: Final = "Europe/London"
 
 
-def ingest_online_retail(
-    blobs: BlobStore, lines: OrderLines, shop: ShopSettings, shift_weeks: int, partition_count: int
-) -> Ingestion:
-    """Publish clean order lines as history, with their rejects beside it; older history is replaced.
-
-    Raises LakeConflict when another writer was faster, ConfigurationError for a shop's zone that is none.
-    """
-    zone = _zone(shop.time_zone)
-    source = f"history-{content_fingerprint(lines.clean, zone, shift_weeks, partition_count)}"
-    held = read_manifest(blobs)
-    if held is not None and held.source(source) is not None and held.shop == shop:
-        return Ingestion(source, shift_weeks, written=False, manifest=held)
-    rejects = f"{REJECTS_FOLDER}{source}.csv"
-    blobs.write(rejects, lines.rejects_csv())
-    with progress("writing events", None, "events") as advance:
-        tables = _counted(history_tables(lines.clean, zone, shift_weeks), advance)
-        manifest = publish_history(blobs, source, partition_count, shop, tables, shift_weeks)
-    for name in list(blobs.names(REJECTS_FOLDER)):
-        if name != rejects:
-            blobs.delete(name)
-    return Ingestion(source, shift_weeks, written=True, manifest=manifest)
-
-
-def _counted(tables: Iterable[pa.Table], advance: Callable[[int], None]) -> Iterator[pa.Table]:
-    for table in tables:
-        yield table
-        advance(table.num_rows)
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigurationError(f"{name!r} is no IANA time zone; use a name like Europe/London") from error
-
-
-def _shift(text: str, lines: OrderLines, zone: ZoneInfo, now: datetime) -> int:
-    if text == "auto":
-        return weeks_until(lines.clean["local_at"].max().to_pydatetime(), zone, now)
-    try:
-        weeks = int(text)
-    except ValueError as error:
-        raise ConfigurationError(f"--shift-weeks is a whole number of weeks or auto, not {text!r}") from error
-    if abs(weeks) > 5000:
-        raise ConfigurationError(f"--shift-weeks {weeks} leaves this century; use auto to end the data now")
-    return weeks
-
-
-def _print_totals(lines: OrderLines, ingestion: Ingestion, out: Path) -> None:
+def online_retail(arguments: argparse.Namespace, now: datetime) -> History:
+    """Online Retail's order lines as history."""
+    if is_blob_address(arguments.path):
+        raise ConfigurationError("--format online_retail reads a file of this machine; download the blob first")
+    path, days = Path(arguments.path), arguments.bought_window_days or 0
+    shop = ShopSettings(
+        name="Online Retail", time_zone=arguments.time_zone or RETAIL_ZONE, bought_window_days=days,
+        positives=("purchase",), currency="GBP",
+    )  # fmt: skip
+    zone = zone_named(shop.time_zone)
+    lines = read_order_lines(path)
     clean = lines.clean
-    print(
-        f"clean: {len(clean):,} order lines, {clean['customer'].nunique():,} customers, {clean['code'].nunique():,} "
-        f"products, {clean['invoice'].nunique():,} orders"
-    )
-    print(f"rejected: {len(lines.rejects):,} lines")
-    for reason, count in lines.totals().items():
-        print(f"  {count:>9,}  {reason}")
+    if clean.empty:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in lines.totals().items())
+        raise UnreadableInput(f"{path} holds no usable order line ({reasons}); give the whole data set")
+    weeks = chosen_weeks(arguments.shift_weeks, lambda: clean["local_at"].max().to_pydatetime(), zone, now)
+    told = [
+        (
+            f"clean: {len(clean):,} order lines, {clean['customer'].nunique():,} customers, "
+            f"{clean['code'].nunique():,} products, {clean['invoice'].nunique():,} orders"
+        ),
+        f"rejected: {len(lines.rejects):,} lines",
+        *(f"  {count:>9,}  {reason}" for reason, count in lines.totals().items()),
+    ]
+    return History(
+        shop=shop, shift_weeks=weeks, behaviour=len(clean), told=told,
+        fingerprint=content_fingerprint(clean, zone, weeks, arguments.partition_count),
+        tables=lambda: history_tables(clean, zone, weeks), rejects=lambda: {"": lines.rejects_csv()},
+    )  # fmt: skip
+
+
+def retail_rocket(arguments: argparse.Namespace, now: datetime) -> History | None:
+    """RetailRocket's events as history; None when a dry run was all."""
+    file = InputFile(arguments.path, arguments.connection)
+    days = 30 if arguments.bought_window_days is None else arguments.bought_window_days
+    mapping = retail_rocket_mapping(file, arguments.time_zone or "UTC", days)
+    read = read_table(file, mapping, None, now)
+    if arguments.dry_run:
+        print("\n".join(dry_run_lines(read)))
+        return None
+    read.items, later, names = item_properties(file, read.events)
+    history = made_history(read, arguments.shift_weeks, arguments.partition_count, now, later)
+    return replace(history, told=[*history.told, *as_told(names)])
+
+
+def table(arguments: argparse.Namespace, now: datetime) -> History | None:
+    """A shop's own table as history; None when a suggestion or a dry run was all."""
+    file = InputFile(arguments.path, arguments.connection)
+    mapping = _mapping(arguments, file, now)
+    if mapping is None:
+        return None
+    items = InputFile(arguments.items, arguments.connection) if arguments.items else None
+    read = read_table(file, mapping, items, now)
+    if arguments.dry_run:
+        print("\n".join(dry_run_lines(read)))
+        return None
+    return made_history(read, arguments.shift_weeks, arguments.partition_count, now)
+
+
+def _mapping(arguments: argparse.Namespace, file: InputFile, now: datetime) -> Mapping | None:
+    """The mapping that was given, or for a dry run the one that was suggested; None when a suggestion was all."""
+    changed = {
+        name: value
+        for name, value in (("time_zone", arguments.time_zone), ("bought_window_days", arguments.bought_window_days))
+        if value is not None
+    }
+    if arguments.mapping is not None:
+        found = read_mapping(arguments.mapping)
+    elif arguments.suggest is None and not arguments.dry_run:
+        raise ConfigurationError("--format table wants --mapping FILE; --dry-run without one suggests it")
+    else:
+        suggestion = suggest_mapping(file, to_ms(now))
+        if arguments.suggest not in {None, "-"}:
+            _save(Path(arguments.suggest), suggestion.text)
+            print(f"suggested mapping written to {arguments.suggest}; read it through, then give it as --mapping")
+        else:
+            print(suggestion.text)
+        if not arguments.dry_run:
+            return None
+        found = mapping_of(suggestion.document, "the suggested mapping")
+    return msgspec.structs.replace(found, shop=msgspec.structs.replace(found.shop, **changed))
+
+
+def _save(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise ConfigurationError(f"{path} is there already; give --suggest another name, or - to print it") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
+
+
+FORMATS: Final[dict[str, Callable[[argparse.Namespace, datetime], History | None]]] = {
+    "online_retail": online_retail,
+    "retailrocket": retail_rocket,
+    "table": table,
+}
+
+
+def _print_totals(history: History, ingestion: Ingestion, out: str) -> None:
     if not ingestion.written:
         print(f"{out} holds this content already as {ingestion.source}; nothing to do")
         return
@@ -100,58 +140,79 @@ def _print_totals(lines: OrderLines, ingestion: Ingestion, out: Path) -> None:
     ends_at = max(at for _, at in ingestion.manifest.marks[ingestion.source].values())
     rows = sum(entry.rows for entry in files)
     print(
-        f"events: {rows:,} ({len(clean):,} purchases, {rows - len(clean):,} catalogue rows) in {len(files)} days, "
-        f"shifted by {ingestion.shift_weeks} weeks, ending {from_ms(ends_at):%Y-%m-%d %H:%M} UTC"
+        f"events: {rows:,} ({history.behaviour:,} of shoppers, {rows - history.behaviour:,} catalogue rows) in "
+        f"{len(files)} days, shifted by {history.shift_weeks} weeks, ending {from_ms(ends_at):%Y-%m-%d %H:%M} UTC"
     )
-    print(f"source {ingestion.source}; rejects in {out / REJECTS_FOLDER / ingestion.source}.csv")
+    print(f"source {ingestion.source}; rejects in {out.rstrip('/')}/{rejects_name(ingestion.source)}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m batch.ingest_events",
-        description="Read a published data set and write it into a shop's folder as history, replacing older history.",
+        description="Read a data set and write it into a shop's folder as history, replacing older history.",
+        epilog="An address of blob storage is https://ACCOUNT.blob.core.windows.net/CONTAINER/NAME; docs/ml.md shows "
+        "the mapping file of --format table.",
     )
-    parser.add_argument("--format", choices=["online_retail"], required=True, help="what the file is")
-    parser.add_argument("--path", type=Path, required=True, metavar="P", help="the file: .csv, .xlsx or .parquet")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the shop's folder")
-    parser.add_argument(
-        "--time-zone", default="Europe/London", metavar="ZONE", help="the shop's IANA zone (default: Europe/London)"
-    )
-    parser.add_argument(
+    option = parser.add_argument
+    option("--format", choices=[*FORMATS], required=True, help="what the file is")
+    option(
+        "--path", required=True, metavar="P",
+        help="the file, or its blob address. online_retail: .csv, .xlsx, .parquet; retailrocket: events.csv (with "
+        "what lies beside it) or .parquet; table: .csv, .tsv, .jsonl, .ndjson, .parquet. All but xlsx may be gzip",
+    )  # fmt: skip
+    option("--out", metavar="DIR", help="the shop's folder, or a container's blob address")
+    option("--time-zone", metavar="ZONE", help="the shop's IANA zone (default: Europe/London, UTC, the mapping's)")
+    option(
         "--shift-weeks", default="0", metavar="N|auto",
         help="move the data by whole shop-local weeks; auto: as late as it may end before now (default: 0)",
     )  # fmt: skip
-    parser.add_argument(
-        "--bought-window-days", type=int, default=0, metavar="D",
-        help="for how long bought things are withheld; 0 recommends them again at once (default: 0)",
+    option(
+        "--bought-window-days", type=int, metavar="D",
+        help="for how long bought things are withheld; 0 recommends them again at once (default: 0, 30, the mapping's)",
     )  # fmt: skip
-    parser.add_argument("--partition-count", type=int, default=4, metavar="P", help="partitions (default: 4)")
+    option("--partition-count", type=int, default=4, metavar="P", help="partitions (default: 4)")
+    of_table = parser.add_argument_group("for --format table")
+    of_table.add_argument("--mapping", type=Path, metavar="FILE", help="which column is what: .toml, .yaml or .yml")
+    of_table.add_argument("--items", metavar="P", help="the table of items, or its blob address")
+    of_table.add_argument(
+        "--suggest", nargs="?", const="-", metavar="FILE", help="suggest a mapping: print it, or write it to FILE"
+    )
+    of_table.add_argument(
+        "--dry-run", action="store_true",
+        help="write nothing; show ten mapped rows and what would be rejected (without --mapping: by the suggested one)",
+    )  # fmt: skip
     return parser
+
+
+def _checked(arguments: argparse.Namespace) -> argparse.Namespace:
+    if (arguments.bought_window_days or 0) < 0 or not 1 <= arguments.partition_count <= 1024:
+        raise ConfigurationError("--bought-window-days must be 0 or more, --partition-count 1 to 1024")
+    only_table = [name for name in ("mapping", "items", "suggest") if getattr(arguments, name) is not None]
+    if only_table and arguments.format != "table":
+        raise ConfigurationError(f"--{only_table[0]} is for --format table")
+    if arguments.dry_run and arguments.format == "online_retail":
+        raise ConfigurationError("--dry-run is for --format table and retailrocket")
+    if arguments.out is None and not arguments.dry_run and arguments.suggest is None:
+        raise ConfigurationError("give --out, the shop's folder (or --dry-run, which writes nothing)")
+    if arguments.time_zone is not None:
+        zone_named(arguments.time_zone)
+    return arguments
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Ingest one file and print what was taken, what was rejected and why."""
     now = datetime.now(UTC)
-    arguments = _parser().parse_args(argv)
-    if arguments.bought_window_days < 0 or not 1 <= arguments.partition_count <= 1024:
-        raise ConfigurationError("--bought-window-days must be 0 or more, --partition-count 1 to 1024")
-    zone = _zone(arguments.time_zone)
-    lines = read_order_lines(arguments.path)
-    if lines.clean.empty:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in lines.totals().items())
-        raise UnreadableInput(f"{arguments.path} holds no usable order line ({reasons}); give the whole data set")
-    shop = ShopSettings(
-        name="Online Retail",
-        time_zone=arguments.time_zone,
-        bought_window_days=arguments.bought_window_days,
-        positives=("purchase",),
-        currency="GBP",
-    )
-    shift = _shift(arguments.shift_weeks, lines, zone, now)
-    blobs = FolderBlobStore(arguments.out)
-    ingestion = ingest_online_retail(blobs, lines, shop, shift, arguments.partition_count)
-    _print_totals(lines, ingestion, arguments.out)
+    arguments = _checked(_parser().parse_args(argv))
+    arguments.connection = Settings.from_environment(os.environ).blob_connection
+    history = FORMATS[arguments.format](arguments, now)
+    if history is None:
+        return 0
+    if arguments.out is None:
+        raise ConfigurationError("give --out, the shop's folder")
+    print("\n".join(history.told), flush=True)
+    blobs = open_blobs(arguments.out, arguments.connection)
+    _print_totals(history, write_history(blobs, history, arguments.partition_count), arguments.out)
     return 0
 
 

@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 from openpyxl.utils.datetime import from_excel
 from openpyxl.utils.exceptions import InvalidFileException
 
+from batch.input_files import UnreadableInput
 from batch.progress import progress
-from shared.errors import InvalidIdentifier, RecommndrError
+from shared.errors import InvalidIdentifier
 from shared.events import check_id
 
 COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
@@ -32,10 +33,6 @@ _DATE_FORMATS = ("%m/%d/%Y %H:%M", "%m/%d/%y %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m
 
 MAX_QUANTITY = 10**6
 MAX_PRICE = 10**9
-
-
-class UnreadableInput(RecommndrError):
-    """A file cannot be read as what it was said to be; the message says what to do next."""
 
 
 @dataclass(frozen=True, slots=True)

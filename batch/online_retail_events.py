@@ -6,7 +6,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
@@ -16,7 +15,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from shared.events import EventType, from_ms, to_ms
+from batch.price_history import daily_price_changes
+from batch.shop_time import WEEK_MS, instants_of_walls
+from shared.events import EventType, from_ms
 from shared.ingest.lake_table import EVENT_SCHEMA
 
 _RULES = 1
@@ -49,24 +50,9 @@ def history_tables(lines: pd.DataFrame, zone: ZoneInfo, shift_weeks: int) -> Ite
 
 
 def shifted_instants(local_at: pd.Series[pd.Timestamp], zone: ZoneInfo, shift_weeks: int) -> pd.Series[int]:
-    """Wall-clock times moved by whole weeks on the wall clock, as epoch ms: local hour and weekday stay.
-
-    Of an hour that the clocks repeat the first is meant; a time that they leap over comes as much later (PEP 495).
-    """
-    instants = {wall: _instant(wall.to_pydatetime(), zone, shift_weeks) for wall in local_at.drop_duplicates()}
-    return local_at.map(instants).astype("int64")
-
-
-def weeks_until(last_local_at: datetime, zone: ZoneInfo, now: datetime) -> int:
-    """The largest number of whole weeks by which data may move and still end at or before `now` (an aware instant)."""
-    weeks = (now.astimezone(zone).replace(tzinfo=None) - last_local_at) // timedelta(weeks=1) + 1
-    while _instant(last_local_at, zone, weeks) > to_ms(now):
-        weeks -= 1
-    return weeks
-
-
-def _instant(wall: datetime, zone: ZoneInfo, weeks: int) -> int:
-    return to_ms((wall + timedelta(weeks=weeks)).replace(tzinfo=zone))
+    """Wall-clock times moved by whole weeks on the wall clock, as epoch ms: local hour and weekday stay."""
+    walls = local_at.to_numpy().astype("datetime64[ms]").astype(np.int64) + shift_weeks * WEEK_MS
+    return pd.Series(instants_of_walls(walls, zone), index=local_at.index)
 
 
 def content_fingerprint(lines: pd.DataFrame, zone: ZoneInfo, shift_weeks: int, partition_count: int) -> str:
@@ -141,27 +127,10 @@ def _first_sights(lines: pd.DataFrame, at: pd.Series[int]) -> pd.DataFrame:
 
 
 def _price_changes(lines: pd.DataFrame, at: pd.Series[int]) -> pd.DataFrame:
-    """One row for each item and later local day whose modal price is not the price the item has.
-
-    Of equally frequent prices the one it has stands, else the lowest counts.
-    """
-    frame = lines.assign(at=at, day=lines["local_at"].dt.date)
-    counts = frame.groupby(["code", "day", "price_cents"], sort=True).size().reset_index(name="lines")
-    last_at = frame.groupby(["code", "day"])["at"].max().to_dict()
-    first = frame.sort_values("at", kind="stable").drop_duplicates("code")
-    current = dict(zip(first["code"], first["price_cents"].tolist(), strict=True))
-    first_day = dict(zip(first["code"], first["day"], strict=True))
-    by_day: dict[tuple[str, Any], dict[int, int]] = {}
-    columns = (counts[name].tolist() for name in ("code", "day", "price_cents", "lines"))
-    for code, day, price, count in zip(*columns, strict=True):
-        by_day.setdefault((code, day), {})[price] = count
-    rows: list[tuple[str, str, int, int]] = []
-    for (code, day), prices in by_day.items():
-        most = max(prices.values())
-        if day == first_day[code] or prices.get(current[code]) == most:
-            continue
-        current[code] = min(price for price, count in prices.items() if count == most)
-        rows.append((code, day.isoformat(), current[code], last_at[code, day] + 1))
+    sales = pd.DataFrame(
+        {"item": lines["code"], "day": lines["local_at"].dt.date, "price_cents": lines["price_cents"], "at": at}
+    )
+    rows = [(code, day.isoformat(), price, last_at + 1) for code, day, price, last_at in daily_price_changes(sales)]
     return _events(
         event_id=[_event_id("item", code, day) for code, day, _, _ in rows],
         event_type=EventType.ITEM_UPDATED.value,

@@ -12,14 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch.online_retail import COLUMNS, UnreadableInput, read_order_lines
+from batch.input_files import UnreadableInput
+from batch.online_retail import COLUMNS, read_order_lines
 from batch.online_retail_events import (
     categories_of,
     content_fingerprint,
     history_tables,
     shifted_instants,
-    weeks_until,
 )
+from batch.shop_time import weeks_until
 from shared.events import EventType, decode_event, encode_event, from_ms, to_ms
 from shared.ingest.lake_table import events_of_table
 
