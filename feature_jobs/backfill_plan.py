@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shared.errors import LakeConflict
+from shared.ingest.erased_users import ErasedUsers
 from shared.ingest.lake_files import read_file
 from shared.ingest.lake_manifest import FileEntry, LakeManifest
 from shared.ingest.lake_sealed import SealedFile, not_yet_in, read_sealed, sealed_files
@@ -29,6 +30,8 @@ class LoadPlan:
     marks: Mapping[int, Mark]
     files: tuple[FileEntry, ...]
     sealed: tuple[SealedFile, ...]
+    erased_at: Mapping[str, int] = field(default_factory=dict)
+    """Who was erased, by keyed hash, and when (epoch ms): her rows may name her by her id or by that hash."""
 
     @property
     def rows(self) -> int:
@@ -64,11 +67,14 @@ class _Coverage:
         return reached, None
 
 
-def plan_load(blobs: BlobStore, manifest: LakeManifest, source: str, missing: Collection[int]) -> LoadPlan:
+def plan_load(
+    blobs: BlobStore, manifest: LakeManifest, source: str, missing: Collection[int], erased: ErasedUsers
+) -> LoadPlan:
     """Plan the load of these partitions, each from sequence 0 to the first that the lake lacks.
 
-    What lies behind a hole is the stream's gap rule's business. Reads the coordinates of every file once, a file at a
-    time. Raises LakeConflict when a file is gone or damaged.
+    What lies behind a hole is the stream's gap rule's business. `erased` is everybody who was erased, whatever the
+    source that says so. Reads the coordinates of every file once, a file at a time. Raises LakeConflict when a file is
+    gone or damaged.
     """
     wanted = {str(partition) for partition in missing}
     files = tuple(one for one in manifest.files if one.source == source and wanted & one.first.keys())
@@ -88,7 +94,7 @@ def plan_load(blobs: BlobStore, manifest: LakeManifest, source: str, missing: Co
             print(f"    {source}/{partition}: the lake lacks sequence {lacking}; loaded up to there", flush=True)
         if reached is not None:
             marks[partition] = _mark_of(blobs, reached)
-    return LoadPlan(source, marks, files, sealed)
+    return LoadPlan(source, marks, files, sealed, erased.erased_at)
 
 
 def read_coordinates(blobs: BlobStore, entry: FileEntry) -> pa.Table:

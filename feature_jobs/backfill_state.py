@@ -29,8 +29,10 @@ from shared.adapters.redis_releases import RedisReleaseStore
 from shared.adapters.redis_state import RedisStateStore
 from shared.adapters.redis_versions import StateVersions
 from shared.adapters.spark_process import DEFAULT_MASTER
+from shared.adapters.user_keys import keyed_with
 from shared.cli import command
 from shared.errors import ConfigurationError
+from shared.ingest.erased_users import erased_users
 from shared.ingest.fold_chunk import AnyVersion
 from shared.ingest.lake import LakeManifest, read_manifest
 from shared.ingest.lake_sealed import sealed_files
@@ -71,6 +73,7 @@ def backfill_state(
         raise ConfigurationError(f"there is no lake under {data}; run batch.generate_shop or batch.ingest_events first")
     history = [entry.name for entry in manifest.history()]
     sources = sorted({*manifest.marks, *(file.source for file in sealed_files(blobs))})
+    erased = erased_users(blobs, manifest, keyed_with(user_secret))
     with connect(redis_url, timeout_ms=_REDIS_TIMEOUT_MS) as client:
         register, store = HistorySources(client), RedisStateStore(client, user_secret)
         loaded = 0
@@ -79,7 +82,7 @@ def backfill_state(
                 register.begin(source)
             missing = _missing(blobs, manifest, source, store, version)
             if missing:
-                plan = plan_load(blobs, manifest, source, missing)
+                plan = plan_load(blobs, manifest, source, missing, erased)
                 task = LoadTask(data.resolve(), plan, version, secrets.token_hex(8), redis_url, user_secret)
                 loaded += _load(task, store, engine, master)
         for gone in register.retire_all_but(history):

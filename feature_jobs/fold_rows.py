@@ -19,9 +19,11 @@ import pyarrow.compute as pc
 from shared.catalog import CatalogEntry
 from shared.errors import BadDeployment
 from shared.events import BEHAVIOUR, EventType, ItemId
+from shared.ingest.erased_users import ErasedUsers
 from shared.ingest.fold_chunk import AnyVersion
 from shared.ingest.lake_table import EVENT_COLUMNS, EVENT_SCHEMA, events_of_table
 from shared.ingest.partitioning import partitions_of_keys
+from shared.ingest.redaction import together
 from shared.ports import Mark, UserWrite, Verdict
 
 
@@ -64,10 +66,11 @@ class FoldedShard:
     events: int
 
 
-def rows_of(table: pa.Table, marks: Mapping[int, Mark]) -> Iterator[pa.Table]:
+def rows_of(table: pa.Table, marks: Mapping[int, Mark], erased: ErasedUsers) -> Iterator[pa.Table]:
     """The rows (`ROW_SCHEMA`) that a lake table holds for users, items and products, at or below the marks.
 
-    Raises BadDeployment for a row that was folded once and does not decode now.
+    Whoever was erased stands under her keyed hash in all rows that name her; rows that were redacted are their item's
+    alone. Raises BadDeployment for a row that was folded once and does not decode now.
     """
     partitions = np.asarray(table["partition"])
     until = np.full(int(partitions.max(initial=-1)) + 1, -1, dtype=np.int64)
@@ -78,15 +81,16 @@ def rows_of(table: pa.Table, marks: Mapping[int, Mark]) -> Iterator[pa.Table]:
     accepted = pc.equal(table["verdict"], Verdict.ACCEPTED.value)
     folded = pc.or_(accepted, pc.equal(table["verdict"], Verdict.DUPLICATE.value))
     chosen = table.filter(pc.and_(within, folded))
-    if chosen["event_id"].null_count:
-        row = chosen.filter(pc.is_null(chosen["event_id"])).slice(0, 1).to_pylist()[0]
+    if chosen["event_type"].null_count:
+        row = chosen.filter(pc.is_null(chosen["event_type"])).slice(0, 1).to_pylist()[0]
         raise BadDeployment(
             f"partition {row['partition']}: sequence {row['sequence']} was folded once and does not decode now"
         )
+    chosen = together(chosen, erased)
     accepted = pc.equal(chosen["verdict"], Verdict.ACCEPTED.value)
     updates = pc.equal(chosen["event_type"], EventType.ITEM_UPDATED.value)
     for kind, mask in (
-        (Kind.USER, pc.invert(updates)),
+        (Kind.USER, pc.and_(pc.invert(updates), pc.is_valid(chosen["user_id"]))),
         (Kind.ITEM, pc.and_(accepted, pc.is_in(chosen["event_type"], value_set=_BEHAVIOUR))),
         (Kind.PRODUCT, pc.and_(accepted, updates)),
     ):

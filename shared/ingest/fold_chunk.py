@@ -10,6 +10,7 @@ from shared.catalog import CatalogEntry, decode_entry
 from shared.errors import BadDeployment, InvalidEvent, RecommndrError
 from shared.events import BEHAVIOUR, FUTURE_LIMIT_MS, Event, EventType, decode_event, id_hash
 from shared.ingest.chunks import end_of
+from shared.ingest.logged_body import decode_logged, is_redacted
 from shared.ports import (
     LandingRow,
     LogRecord,
@@ -97,7 +98,7 @@ def standing_entry(row: LandingRow) -> Entry:
     if row.verdict not in {Verdict.ACCEPTED, Verdict.DUPLICATE}:
         return Entry(row, None, standing=True)
     try:
-        return Entry(row, decode_event(row.body), standing=True)
+        return Entry(row, decode_logged(row.body), standing=True)
     except InvalidEvent as error:
         raise BadDeployment(
             f"{row.source}/{row.partition}: sequence {row.sequence} was folded once and does not decode now: {error}"
@@ -207,8 +208,11 @@ def _fold_entries(
             rows.append(row)
             continue
         # A duplicate moves its user's shard on too (sequence, ring), so it is offered whoever judged it.
-        user, enqueued_at, sequence = str(event.subject), row.enqueued_at, row.sequence
-        verdicts = [fold_user(held[user], event, enqueued_at, sequence) for held, fold_user in users]
+        enqueued_at, sequence = row.enqueued_at, row.sequence
+        verdicts = []
+        if not is_redacted(event):
+            user = str(event.subject)
+            verdicts = [fold_user(held[user], event, enqueued_at, sequence) for held, fold_user in users]
         accepted = row.verdict is Verdict.ACCEPTED if entry.standing else verdicts[0]
         if not accepted and not entry.standing:
             row = replace(row, verdict=Verdict.DUPLICATE)

@@ -41,16 +41,22 @@ def write_file(blobs: BlobStore, name: str | Callable[[str], str], source: str, 
     return FileEntry(name=path, source=source, day=day, first=first, last=last, rows=rows.num_rows, sha256=digest)
 
 
-def read_file(blobs: BlobStore, entry: FileEntry, columns: Collection[str] | None = None) -> pa.Table:
+def read_file(
+    blobs: BlobStore, entry: FileEntry, columns: Collection[str] | None = None, *, as_codes: Collection[str] = ()
+) -> pa.Table:
     """Some or all columns of a file, in the order and types of `LAKE_SCHEMA`.
 
+    Columns of text named in `as_codes` come as dictionaries, as they lie in the file, which takes a third of the time.
     Raises FileNotFoundError when it is gone, LakeConflict when its bytes are not the ones the manifest names.
     """
     data = blobs.read(entry.name)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise LakeConflict(f"{entry.name} differs from its checksum in the lake manifest; restore it or ingest again")
     names = LAKE_SCHEMA.names if columns is None else [name for name in LAKE_SCHEMA.names if name in columns]
-    table = pq.ParquetFile(pa.BufferReader(data)).read(columns=names, use_threads=False)
+    file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=list(as_codes))
+    table = file.read(columns=names, use_threads=False)
+    if as_codes:
+        return table
     schema = pa.schema([LAKE_SCHEMA.field(name) for name in names])
     return table if table.schema.equals(schema) else table.select(names).cast(schema)
 

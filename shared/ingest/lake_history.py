@@ -68,16 +68,18 @@ def publish_history(  # noqa: PLR0917 - the order is the contract with generator
     files = tuple(_write_day(blobs, source_name, day, numbering.number(rows)) for day, rows in _by_day(tables))
     gone = {entry.name for entry in before.history()}
     entry = SourceEntry(name=source_name, partition_counts=(partition_count,), kind="history", shift_weeks=shift_weeks)
-    after = LakeManifest(
+    after = msgspec.structs.replace(
+        before,
         version=before.version + 1,
         shop=shop,
         sources=(entry, *(kept for kept in before.sources if kept.name not in gone)),
         files=(*files, *(kept for kept in before.files if kept.source not in gone)),
         marks={name: marks for name, marks in before.marks.items() if name not in gone}
         | {source_name: numbering.marks()},
-        sealed_inputs=before.sealed_inputs,
+        left_over=tuple(name for name in before.left_over if not name.startswith(HISTORY_FOLDER)),
     )
     write_manifest(blobs, after)
+    stale += sorted(set(before.left_over) - {*after.left_over, *stale, *(file.name for file in files)})
     for name in stale:
         blobs.delete(name)
     return after

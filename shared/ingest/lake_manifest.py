@@ -45,7 +45,8 @@ class SourceEntry(Struct, frozen=True, kw_only=True):
 class FileEntry(Struct, frozen=True, kw_only=True):
     """One Parquet file of one source and one UTC day (YYYY-MM-DD) of enqueued_at.
 
-    `first` and `last` hold the lowest and highest sequence per partition number, which is text in JSON.
+    `first` and `last` hold the lowest and highest sequence per partition number, which is text in JSON. The file holds
+    nothing of the first `cleared` users of the erasures; -1: nobody has looked.
     """
 
     name: str
@@ -55,13 +56,24 @@ class FileEntry(Struct, frozen=True, kw_only=True):
     last: dict[str, int]
     rows: int
     sha256: str
+    cleared: int = -1
+
+
+class ErasuresFile(Struct, frozen=True, kw_only=True):
+    """The list of everybody who was erased by what this manifest's files hold: `count` of them, in order of arrival."""
+
+    name: str
+    sha256: str
+    count: int
 
 
 class LakeManifest(Struct, frozen=True, kw_only=True):
     """Everything a reader needs to know; `version` grows by one with each write.
 
     `marks` is source -> partition -> (sequence, enqueued_at): the files hold everything up to there. `sealed_inputs` is
-    the sealed files that are in, with the enqueued_at of their last row, until they are deleted.
+    the sealed files that are in, with the enqueued_at of their last row, until they are deleted. `left_over` is what
+    this version has replaced: it is deleted right afterwards, or by the next compaction. `erasures` is None until a
+    compaction has looked for them.
     """
 
     version: int
@@ -70,6 +82,8 @@ class LakeManifest(Struct, frozen=True, kw_only=True):
     files: tuple[FileEntry, ...] = ()
     marks: dict[str, dict[str, tuple[int, int]]] = {}
     sealed_inputs: dict[str, int] = {}
+    left_over: tuple[str, ...] = ()
+    erasures: ErasuresFile | None = None
 
     def source(self, name: str) -> SourceEntry | None:
         """The entry of a source, or None."""

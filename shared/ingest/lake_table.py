@@ -9,7 +9,8 @@ import msgspec
 import pyarrow as pa
 
 from shared.errors import InvalidEvent
-from shared.events import Event, EventType, decode_event, encode_event, from_ms
+from shared.events import Event, EventType, encode_event, from_ms
+from shared.ingest.logged_body import decode_logged
 from shared.ports import LandingRow, Verdict
 
 COORDINATES = ("source", "partition", "sequence")
@@ -72,16 +73,19 @@ def landing_of_table(table: pa.Table) -> Iterator[LandingRow]:
 
 
 def events_of_table(table: pa.Table) -> Iterator[Event | None]:
-    """The event of each row of a lake table (None where the row has none), without checking it again."""
+    """The event of each row of a lake table (None where the row has none), without checking it again.
+
+    A redacted row's event has neither user nor event id (""): what is left of it counts for its item alone.
+    """
     columns = [table.column(name).to_pylist() for name in EVENT_COLUMNS]
     for event_id, kind, at, user, item, session, quantity, price, recommendation, context, changes in zip(
         *columns, strict=True
     ):
-        if event_id is None:
+        if kind is None:
             yield None
             continue
         yield Event(
-            event_id=event_id, event_type=_TYPES[kind], occurred_at=from_ms(at), user_id=user, item_id=item,
+            event_id=event_id or "", event_type=_TYPES[kind], occurred_at=from_ms(at), user_id=user, item_id=item,
             session_id=session, quantity=quantity, price_cents=price, recommendation_id=recommendation,
             context=None if context is None else msgspec.json.decode(context),
             changes=None if changes is None else msgspec.json.decode(changes),
@@ -100,7 +104,7 @@ def _columns_of(row: LandingRow) -> dict[str, Any]:
     }  # fmt: skip
     if row.body:
         try:
-            columns |= _event_columns(decode_event(row.body))
+            columns |= _event_columns(decode_logged(row.body))
         except InvalidEvent:
             columns["body"] = row.body
     return columns
@@ -110,6 +114,7 @@ def _event_columns(event: Event) -> dict[str, Any]:
     columns: dict[str, Any] = {name: getattr(event, name) for name in EVENT_COLUMNS}
     columns["event_type"] = event.event_type.value
     columns["occurred_at"] = event.occurred_at_ms
+    columns["event_id"] = event.event_id or None
     for name in ("context", "changes"):
         if columns[name] is not None:
             columns[name] = msgspec.json.encode(columns[name]).decode()

@@ -17,7 +17,7 @@ from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.keys import HISTORY_SOURCES, PartitionKeys
 from shared.adapters.redis_state import RedisStateStore
 from shared.errors import InfrastructureFault, LakeConflict, MarkMoved
-from shared.events import EventType
+from shared.events import EventType, encode_event
 from shared.features.definitions import STATE_VERSION
 from shared.ingest.lake import ShopSettings, highest_sealed, publish_history, write_manifest, write_sealed
 from shared.ingest.lake_manifest import LakeManifest
@@ -25,6 +25,7 @@ from shared.ingest.lake_table import unnumbered_table
 from shared.ingest.seal import seal_partition
 from shared.ports import Mark, Touched, UserWrite
 from shared.settings import SECRET_DEFAULT, Settings
+from tests.integration.conftest import START_AT
 from tests.unit.builders import NOW, event
 
 SECRET = "test secret"
@@ -32,7 +33,8 @@ SECRET = "test secret"
 
 def seal(world: Any, count: int, make: Callable[[int, int], list[bytes]]) -> None:
     """Stream events through the processor and seal them, so that the lake holds what the state was folded from."""
-    world.processor().process(world.publish(make(count, 11)))
+    passer_by = encode_event(event(user="passer-by", at=START_AT))
+    world.processor().process(world.publish([*make(count, 11), passer_by]))
     seal_partition("live-1", 0, store=world.store, blobs=world.blobs)
     write_manifest(world.blobs, LakeManifest(version=1, shop=ShopSettings()))
 
