@@ -51,6 +51,7 @@ def document_access(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
     for route, audience in audiences(app):
         for method in route.methods or ():
             operation = document["paths"][route.path_format][method.lower()]
+            operation["x-audience"] = audience.value
             names = {one["name"] for one in operation.get("parameters", ()) if one["in"] == "query"}
             protected = audience is not Audience.ANYONE and (audience is not Audience.READER or "user_id" in names)
             if protected:
