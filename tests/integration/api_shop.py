@@ -8,10 +8,11 @@ here by the same codecs.
 from __future__ import annotations
 
 import itertools
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,15 @@ def category_of(index: int) -> str:
     return f"Category {index // PER_CATEGORY}"
 
 
+class Seconds:
+    """The machine's monotonic clock, which a test may move on."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
 class Clock:
     """The machine's clock until `at` is set."""
 
@@ -88,6 +98,7 @@ class ApiShop:
     app: FastAPI
     client: TestClient
     positions: dict[int, int] = field(default_factory=dict)
+    seconds: Seconds = field(default_factory=Seconds)
 
     def get(self, path: str, **query: Any) -> Any:
         answer = self.client.get(path, params=query or None)
@@ -219,11 +230,11 @@ def open_shop(
     with closing(connect(state_url, timeout_ms=5000)) as state, closing(connect(log_url, timeout_ms=5000)) as log:
         blobs, releases = FolderBlobStore(folder), RedisReleaseStore(state)
         broker = RedisEventLog(log, parsed.event_source, parsed.partition_count)
-        clock = Clock()
-        services = compose(parsed, clock=clock)
+        clock, seconds = Clock(), Seconds()
+        services = compose(parsed, clock=clock, seconds=seconds)
         app = create_app(lambda: services, services.close)
         client = TestClient(app, raise_server_exceptions=False)
-        shop = ApiShop(parsed, clock, blobs, releases, broker, services, app, client)
+        shop = ApiShop(parsed, clock, blobs, releases, broker, services, app, client, seconds=seconds)
         try:
             if stocked:
                 stock(shop)
@@ -231,6 +242,20 @@ def open_shop(
         finally:
             client.close()
             services.close()
+
+
+@contextmanager
+def another_worker(shop: ApiShop) -> Iterator[ApiShop]:
+    """A second worker of the same shop, as another process would be one; clocks and servers are shared."""
+    services = compose(shop.settings, clock=shop.clock, seconds=shop.seconds)
+    app = create_app(lambda: services, services.close)
+    client = TestClient(app, raise_server_exceptions=False)
+    try:
+        services.refresh()
+        yield replace(shop, services=services, app=app, client=client)
+    finally:
+        client.close()
+        services.close()
 
 
 def stock(shop: ApiShop) -> None:
