@@ -121,7 +121,7 @@ class RecordedPages:
         release = next((one for one in self._releases.loaded if one.release_id == page.release), None)
         if release is None or page.schema != SCHEMA.digest:
             return None
-        vectors = np.frombuffer(base64.b64decode(page.vectors), "<f4").reshape(len(page.items), -1)
+        vectors = np.frombuffer(base64.b64decode(page.vectors), "<f4").reshape(-1, len(SCHEMA.names))
         return score_parts(release, vectors.astype(np.float32), np.array(page.scores))
 
     def _erased_at(self, user_id: str) -> int:

@@ -26,6 +26,7 @@ SCHEMES: Final[dict[str, dict[str, str]]] = {
     },
 }
 _DESCRIPTIONS: Final = {
+    400: "The body is no JSON, or did not arrive whole",
     401: "No valid credentials",
     403: "The credentials are valid and not enough",
     408: "The body did not arrive in time",
@@ -63,7 +64,7 @@ def document_access(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
 
 def _statuses(path: str, *, protected: bool, has_body: bool) -> list[int]:
     found = [401, 403] if protected else []
-    found += [408, 413] if has_body else []
+    found += [400, 408, 413] if has_body else []
     found += [414, 431] if path in EXEMPT else [414, 429, 431, 503]
     return found
 

@@ -26,6 +26,7 @@ from functions.api import (
     related,
 )
 from functions.api.access_document import document_access
+from functions.api.events_document import event_schemas
 from functions.api.request_boundary import RequestBoundary
 from functions.api.request_limits import RequestLimits
 from functions.api.worker import WorkerServices
@@ -93,12 +94,13 @@ def create_app(
 
 
 class _Api(FastAPI):
-    """With a document that says what access control and limits answer."""
+    """With a document that says what access control and limits answer, and what an event is."""
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, made once."""
         if self.openapi_schema is None:
-            document_access(self, super().openapi())
+            document = document_access(self, super().openapi())
+            document["components"]["schemas"].update(event_schemas())
         return super().openapi()
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from functions.addressable_ids import check_addressable
+from functions.api.identifiers import ADDRESSABLE_ID
 from functions.api.models import ItemIdText, Model
 from functions.catalogue_writer import instant_of
 from shared.errors import InvalidIdentifier
@@ -111,7 +112,7 @@ class ItemPatch(StrictModel):
 class BatchEntry(ItemPatch):
     """One item of a batch: made if it is new, else changed in what is given."""
 
-    item_id: Annotated[ItemIdText, AfterValidator(_check_item_id)]
+    item_id: Annotated[ItemIdText, AfterValidator(_check_item_id), Field(json_schema_extra=ADDRESSABLE_ID)]
     deleted: bool = _UNSAID
     occurred_at: Instant = _UNSAID
 

@@ -10,34 +10,14 @@ from fastapi.responses import Response
 
 from functions.api import access
 from functions.api.batch_outcomes import answer_events
+from functions.api.events_document import events_schema
 from functions.api.models import EventOutcome, EventsAccepted
 from functions.api.parameters import problems
 from functions.api.worker import Worker, WorkerServices
-from functions.event_intake import MOST_EVENTS, Outcome
-from shared.events import EventType
+from functions.event_intake import Outcome
 
 router = APIRouter(tags=["events"])
 
-_EVENT: Final[dict[str, Any]] = {
-    "type": "object",
-    "required": ["event_id", "event_type", "occurred_at"],
-    "additionalProperties": False,
-    "properties": {
-        "event_id": {"type": "string", "description": "Yours, unique: sent twice it counts once"},
-        "event_type": {"enum": [kind.value for kind in EventType if kind is not EventType.USER_ERASED]},
-        "occurred_at": {"type": "string", "format": "date-time"},
-        "user_id": {"type": "string", "description": "Absent on item_updated"},
-        "item_id": {"type": "string"},
-        "session_id": {"type": "string"},
-        "quantity": {"type": "integer", "minimum": 1},
-        "price_cents": {"type": "integer", "minimum": 0},
-        "recommendation_id": {"type": "string", "description": "Of the page this follows from"},
-        "context": {"type": "object", "additionalProperties": {"type": "string"}},
-        "changes": {"type": "object", "description": "Of item_updated and preferences_set"},
-        "schema_version": {"const": 1},
-    },
-}
-_EVENTS: Final[dict[str, Any]] = {"type": "array", "minItems": 1, "maxItems": MOST_EVENTS, "items": _EVENT}
 _EXAMPLE: Final[list[dict[str, Any]]] = [
     {
         "event_id": "0f9a1b2c",
@@ -53,9 +33,7 @@ _BODY: Final[dict[str, Any]] = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {
-                    "oneOf": [_EVENTS, {"type": "object", "required": ["events"], "properties": {"events": _EVENTS}}]
-                },
+                "schema": events_schema(),
                 "example": _EXAMPLE,
             }
         },

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Final
 
 from fastapi import Path, Query
 from fastapi.responses import Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from functions.addressable_ids import check_addressable
+from functions.api.identifiers import ADDRESSABLE_ID, ID_LIST
 from functions.api.models import Problem
 from functions.api.worker import WorkerServices
 from functions.preference_cache import Wishes
@@ -19,11 +20,18 @@ from shared.features.definitions import DEVICES, SURFACES
 MOST_EXCLUDED: Final = 500
 LONGEST_NAME: Final = 200
 
-UserIdPath = Annotated[str, Path(description="1 to 128 bytes of UTF-8", examples=["u-00007"])]
-ItemIdPath = Annotated[str, Path(description="1 to 128 bytes of UTF-8", examples=["sku-00042"])]
+AddressableId = Annotated[str, Field(json_schema_extra=ADDRESSABLE_ID)]
+UserIdPath = Annotated[
+    str, Path(description="1 to 128 bytes of UTF-8", examples=["u-00007"], json_schema_extra=ADDRESSABLE_ID)
+]
+ItemIdPath = Annotated[
+    str, Path(description="1 to 128 bytes of UTF-8", examples=["sku-00042"], json_schema_extra=ADDRESSABLE_ID)
+]
+IdList = Annotated[str, Field(json_schema_extra=ID_LIST)]
 Limit = Annotated[int, Query(ge=1, le=100, description="How many items")]
 ForUser = Annotated[
-    str | None, Query(description="For whom: what she asked for in her preferences holds", examples=["u-00007"])
+    AddressableId | None,
+    Query(description="For whom: what she asked for in her preferences holds", examples=["u-00007"]),
 ]
 CategoryName = Annotated[
     str | None,

@@ -6,10 +6,11 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
+from functions.api.identifiers import PLAIN_ID
 from functions.api.models import Model
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-ItemName = Annotated[str, Field(min_length=1, max_length=128)]
+ItemName = Annotated[str, Field(min_length=1, max_length=128, json_schema_extra=PLAIN_ID)]
 Price = Annotated[int, Field(ge=0, le=10**11)]
 
 

@@ -10,7 +10,9 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from functions.caller import Forbidden, SigningKeysUnavailable, Unauthenticated
 from functions.catalogue_writer import InvalidChange
@@ -89,9 +91,11 @@ def install(app: FastAPI) -> None:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         detail = NOTHING_THERE if error.status_code == HTTPStatus.NOT_FOUND else str(error.detail)
+        headers = error.headers
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             detail = f"{request.method} is not offered here; /docs lists what is"
-        return problem(error.status_code, detail, instance=request.url.path, headers=error.headers)
+            headers = {**(headers or {}), "Allow": ", ".join(_methods_at(app, request))}
+        return problem(error.status_code, detail, instance=request.url.path, headers=headers)
 
     async def invalid_request(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -113,3 +117,13 @@ def install(app: FastAPI) -> None:
 def _challenge(error: Unauthenticated) -> str:
     """RFC 6750, section 3: no error code where nothing was presented."""
     return 'Bearer realm="recommndr"' + (', error="invalid_token"' if error.presented else "")
+
+
+def _methods_at(app: FastAPI, request: Request) -> list[str]:
+    """What is offered at this address, by all routes together: the framework tells the first one's alone."""
+    found: set[str] = set()
+    for one in iter_route_contexts(app.routes):
+        route = one.original_route
+        if isinstance(route, Route) and route.path_regex.match(request.scope["path"]):
+            found |= route.methods or set()
+    return sorted(found)

@@ -18,7 +18,19 @@ from functions.api.models import (
     RecommendedItem,
     SourceExplanation,
 )
-from functions.api.parameters import CategoryName, Device, Limit, Surface, UserIdPath, answer, iso, item_ids, problems
+from functions.api.parameters import (
+    AddressableId,
+    CategoryName,
+    Device,
+    IdList,
+    Limit,
+    Surface,
+    UserIdPath,
+    answer,
+    iso,
+    item_ids,
+    problems,
+)
 from functions.api.worker import Worker
 from functions.page_explanation import PageExplanation
 from functions.recommender import Asked, Recommendation
@@ -39,9 +51,9 @@ def recommend(
     *,
     limit: Limit = 20,
     category: CategoryName = None,
-    context_item: Annotated[str | None, Query(description="The item whose page this is")] = None,
+    context_item: Annotated[AddressableId | None, Query(description="The item whose page this is")] = None,
     exclude: Annotated[
-        list[str] | None, Query(description="Ids not to show: comma-separated, or the parameter repeated")
+        list[IdList] | None, Query(description="Ids not to show: comma-separated, or the parameter repeated")
     ] = None,
     device: Device = None,
     surface: Surface = None,

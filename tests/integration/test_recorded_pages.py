@@ -121,6 +121,11 @@ def test_an_erased_users_pages_are_gone_at_once_and_later_ones_are_not(shop: Api
     assert recorded(shop, shop.page("mia")).user_id == "mia"
 
 
+def test_an_empty_page_is_a_page_too(shop: ApiShop) -> None:
+    page = shop.page("qui", category="Nowhere")
+    assert page["items"] == recorded(shop, page).items == []
+
+
 def test_ids_are_ordered_by_time_and_tell_their_instant(shop: ApiShop) -> None:
     first, second = shop.page("nan"), shop.page("nan")
     assert made_at(first["recommendation_id"]) is not None
