@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functions.admission import Admission
 from functions.background import Background
 from functions.catalog_reader import CatalogReader
+from functions.catalogue_browser import CatalogueBrowser
 from functions.catalogue_writer import CatalogueWriter
 from functions.circuit import Circuit
 from functions.erasure_services import Erasures, open_erasures
@@ -88,6 +89,7 @@ class Services:
     follower: ItemFollower
     recommender: Recommender
     catalog: CatalogReader
+    browser: CatalogueBrowser
     catalogue_writer: CatalogueWriter
     profiles: ProfileReader
     keeper: PreferenceKeeper
@@ -221,6 +223,7 @@ def compose(
             new_id=new_id,
         ),
         catalog=CatalogReader(releases, page_reader, state_circuit),
+        browser=CatalogueBrowser(releases),
         catalogue_writer=CatalogueWriter(intake, releases, clock, new_id),
         profiles=ProfileReader(releases, keeper),
         keeper=keeper,

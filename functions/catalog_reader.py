@@ -1,4 +1,4 @@
-"""What is asked about items rather than for a user: products, lists of them, their neighbours, what is popular."""
+"""What is asked about items rather than for a user: one product, its neighbours, what is popular."""
 
 from __future__ import annotations
 
@@ -52,14 +52,6 @@ class Ranking:
     entries: list[tuple[Product, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class ProductPage:
-    """One page of the catalogue's available products; pages count from 1."""
-
-    products: list[Product]
-    total: int
-
-
 class CatalogReader:
     """Answers from the release that most users see. `preferences` are those of the user who asks, if one does."""
 
@@ -72,15 +64,6 @@ class CatalogReader:
         """The product as it stands now, shown or not. Raises UnknownItem, ReleaseUnavailable."""
         with self._looking() as (_, stock):
             return _known(stock, item_id)
-
-    def products(
-        self, category: str | None, page: int, size: int, preferences: Preferences | None = None
-    ) -> ProductPage:
-        """Available products in the release's order, those newer than the release last. Raises ReleaseUnavailable."""
-        with self._looking() as (_, stock):
-            rows = _listed_rows(stock, category, preferences)
-            chosen = rows[(page - 1) * size : page * size].tolist()
-            return ProductPage([stock.shelf.table.products[row] for row in chosen], len(rows))
 
     def popular(self, category: str | None, limit: int, preferences: Preferences | None = None) -> Ranking:
         """What is popular now among what may be shown. Raises ReleaseUnavailable."""
@@ -127,14 +110,6 @@ class CatalogReader:
         release = self._releases.main_release()
         with release.items.reading(release.release_id) as stock:
             yield release, stock
-
-
-def _listed_rows(stock: Stock, category: str | None, preferences: Preferences | None) -> NDArray[np.int64]:
-    table = stock.shelf.table
-    others = np.setdiff1d(np.arange(len(table), dtype=np.int64), stock.shelf.rows)
-    rows = np.concatenate([stock.shelf.rows, others])
-    allowed = eligibility(table, rows, category=category, preferences=preferences).allowed
-    return np.asarray(rows[allowed], dtype=np.int64)
 
 
 def _like(stock: Stock, item_id: str, limit: int, preferences: Preferences | None) -> list[Neighbour]:

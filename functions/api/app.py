@@ -12,6 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from functions.api import (
+    browse,
     catalogue,
     catalogue_batch,
     erasures,
@@ -69,6 +70,7 @@ def create_app(
         recommendations,
         related,
         items,
+        browse,
         catalogue,
         catalogue_batch,
         profiles,

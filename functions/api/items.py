@@ -1,50 +1,24 @@
-"""GET /items, /items/{item_id} and /popular."""
+"""GET /items/{item_id} and /popular, and how a product is told."""
 
 from __future__ import annotations
 
-from typing import Annotated, Final
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import Response
 
 from functions.addressable_ids import check_addressable
 from functions.api import access
-from functions.api.models import Item, Items, PopularItems, RelatedItem
+from functions.api.models import Item, PopularItems, RelatedItem
 from functions.api.parameters import CategoryName, ForUser, ItemIdPath, Limit, answer, iso, problems, wishes_of
 from functions.api.worker import Worker
 from shared.catalog import Product
 
 router = APIRouter(tags=["items"])
 
-PAGE_SIZE: Final = 50
-
-
-@router.get("/items", dependencies=[access.READER], response_model=Items, responses=problems(422, 503))
-def list_items(
-    worker: Worker,
-    category: CategoryName = None,
-    page: Annotated[int, Query(ge=1, le=10**6, description="Pages count from 1")] = 1,
-    user_id: ForUser = None,
-) -> Response:
-    """The catalogue's available items, 50 a page."""
-    preferences, unavailable = wishes_of(worker, user_id)
-    found = worker.get().catalog.products(category, page, PAGE_SIZE, preferences)
-    pages = -(-found.total // PAGE_SIZE)
-    return answer(
-        Items(
-            items=[_item(one) for one in found.products],
-            page=page,
-            pages=pages,
-            total=found.total,
-            preferences_unavailable=unavailable,
-        )
-    )
-
 
 @router.get("/items/{item_id}", dependencies=[access.ANYONE], response_model=Item, responses=problems(404, 422, 503))
 def get_item(item_id: ItemIdPath, worker: Worker) -> Response:
     """One item as it stands now, whether it may be shown or not."""
-    return answer(_item(worker.get().catalog.product(check_addressable(item_id, "item_id"))))
+    return answer(item_of(worker.get().catalog.product(check_addressable(item_id, "item_id"))))
 
 
 @router.get("/popular", dependencies=[access.READER], response_model=PopularItems, responses=problems(422, 503))
@@ -66,7 +40,8 @@ def popular(worker: Worker, category: CategoryName = None, limit: Limit = 20, us
     return answer(PopularItems(items=items, release=found.release_id, preferences_unavailable=unavailable))
 
 
-def _item(product: Product) -> Item:
+def item_of(product: Product) -> Item:
+    """The product as the API tells it."""
     return Item(
         item_id=product.item_id,
         title=product.title,

@@ -174,7 +174,7 @@ class Item(Model):
     price_cents: Cents
     stock: int | None = Field(description="Units, null when not known", examples=[12])
     hidden: bool
-    available: bool = Field(description="May be recommended: not hidden, not out of stock")
+    available: bool = Field(description="May be shown: not hidden, not known to be out of stock")
     arrived_at: str | None = Field(description="UTC", examples=["2026-10-01T00:00:00.000Z"])
     attributes: dict[str, Any]
 
@@ -183,9 +183,10 @@ class Items(Model):
     """One page of the catalogue."""
 
     items: list[Item]
-    page: int = Field(examples=[1])
+    page: int | None = Field(description="null where a cursor chose the page", examples=[1])
     pages: int = Field(examples=[40])
     total: int = Field(description="Available items that fit", examples=[1970])
+    next_cursor: str | None = Field(description="Of the page after this one; null on the last", examples=["k6JpZM..."])
     preferences_unavailable: PreferencesUnavailable = False
 
 
