@@ -169,9 +169,8 @@ class ErasureFinisher:
                 blobs=self._blobs,
                 on_broken=self._on_broken,
             )
-            if sequence is not None or place.acknowledged_at is None:
-                kept = place.sequence if sequence is None else sequence
-                told.append(replace(place, acknowledged_at=self._clock(), sequence=kept))
+            if place.acknowledged_at is None or sequence != place.sequence:
+                told.append(replace(place, acknowledged_at=self._clock(), sequence=sequence))
         return acknowledge(self._blobs, receipt, told) if told else receipt
 
     def _look_everywhere(self) -> _Everywhere:

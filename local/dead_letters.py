@@ -197,7 +197,8 @@ def _run(arguments: argparse.Namespace, wanted: Wanted, settings: Settings) -> i
         else:
             fates = replay_all(shop, letters, settings, lambda: time.time_ns() // 1_000_000)
             # Who names a letter that cannot be replayed asked for too much; who says "all" did not.
-            return 1 if Fate.UNACKNOWLEDGED in fates or (wanted.ids and Fate.NO_EVENT in fates) else 0
+            refused = wanted.ids and not {Fate.NO_EVENT, Fate.ERASURE}.isdisjoint(fates)
+            return 1 if Fate.UNACKNOWLEDGED in fates or refused else 0
     return 0
 
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from msgspec import Struct
 
 from shared.errors import ConfigurationError, CorruptRecord, InvalidEvent
-from shared.events import Event, EventSource, decode_event
+from shared.events import Event, EventSource, EventType, decode_event
 from shared.ingest.lake import landing_of_table, read_rows
 from shared.ports import BlobStore, EventLog, LandingRow, StateStore, Verdict
 
@@ -156,6 +156,7 @@ class Fate(StrEnum):
     IN_THE_LOG = "already in the log"
     DONE_BEFORE = "replayed before"
     NO_EVENT = "no event: cannot be replayed"
+    ERASURE = "an erasure: sent to its partition again by itself until it is folded there"
     UNACKNOWLEDGED = "not acknowledged by the broker log"
 
 
@@ -193,6 +194,8 @@ def _replay_one(
     event = letter.event
     if event is None:
         return Fate.NO_EVENT
+    if event.event_type is EventType.USER_ERASED and event.user_id is None:
+        return Fate.ERASURE  # its id stands in every partition's log, so that nobody could tell where it is missing
     if _finished(letter):
         return Fate.DONE_BEFORE
     record = letter.replay or ReplayRecord(event_id=event.event_id, begun_at=clock())

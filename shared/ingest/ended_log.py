@@ -66,17 +66,17 @@ def append_to_ended(
     blobs: BlobStore,
     on_broken: OnBroken = alarm,
 ) -> int | None:
-    """Leave a tombstone wherever this partition holds the user; the erasure's sequence, None when nothing was appended.
+    """Leave a tombstone where this partition holds the user; its sequence, None where there is nothing of hers.
 
     Safe to repeat, and for several workers at once: the mark lets one through, and the others look again.
 
     Raises InfrastructureFault, also when other erasures were faster again and again; BadDeployment.
     """
-    body, appended = encode_event(receipt.event()), None
+    body = encode_event(receipt.event())
     for _ in range(_TRIES):
         state, shards = read_user(store, source, partition, versions, receipt)
         if all(shard.erased_at >= receipt.erased_at for shard in shards.values()):
-            return appended
+            return max((shard.sequence for shard in shards.values()), default=None)
         processor = PartitionProcessor(
             source,
             partition,
@@ -91,7 +91,6 @@ def append_to_ended(
         try:
             processor.catch_up()  # a version that was loaded before an earlier erasure lags behind the log
             processor.process([LogRecord(source, partition, sequence, enqueued_at, body)])
-            appended = sequence
         except StreamRecreated:
             continue  # another erasure has this sequence
     raise InfrastructureFault(f"{source}/{partition}: an erasure found its place taken {_TRIES} times; it tries again")

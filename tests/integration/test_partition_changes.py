@@ -65,7 +65,7 @@ def assert_read_as_one(shop: ApiShop, log: Sequence[LoggedEvent], as_of: int) ->
     release = shop.services.releases.main_release()
     shards_of = []
     for user_id in USERS:
-        read = shop.services.profiles._reader.shopper(user_id, release)
+        read = shop.services.keeper._reader.shopper(user_id, release)
         found = [shard for shard in read.shards.values() if shard is not None]
         shards_of.append(len(found))
         assert_equal_states(merge_shards(found, as_of).state, in_one_shard(log, user_id), as_of)
