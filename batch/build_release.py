@@ -34,8 +34,9 @@ from shared.ingest.lake import LakeManifest, read_manifest
 from shared.ingest.state_versions import CURRENT_LAYOUTS
 from shared.ports import BlobStore
 from shared.ranking.scorer import OnnxScorer
-from shared.releases.bundle import TREES, encode_files, load_bundle, write_bundle
+from shared.releases.bundle import SEARCH, TREES, encode_files, load_bundle, write_bundle
 from shared.releases.manifest import ReleaseManifest, checksum, folder_of
+from shared.search.index import build_index
 from shared.settings import Settings
 
 
@@ -79,7 +80,10 @@ def build_release(data: Path, live: LiveSource, *, created_at: int) -> ReleaseMa
     entries = fold_catalog(blobs, load_item_ids(data), night.as_of)
     factors = load_factors(data, "all")
     ranker = _checked_ranker(data)
-    files = encode_files(entries, np.asarray(factors.factors), ranker, extra_files(data))
+    began = time.perf_counter()
+    search = build_index(entry.product() for entry in entries)
+    print(f"  search index: {len(search) / 1e6:.1f} MB in {time.perf_counter() - began:.1f} s", flush=True)
+    files = encode_files(entries, np.asarray(factors.factors), ranker, {SEARCH: search, **extra_files(data)})
     shop = lake.shop
     content: dict[str, Any] = {
         "as_of": night.as_of,

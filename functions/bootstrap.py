@@ -26,9 +26,8 @@ from functions.identification import Identification, open_identification
 from functions.item_follower import ItemFollower
 from functions.loaded_release import ReleaseLoader
 from functions.metrics import Metrics
-from functions.overlay_writer import OverlayWriter
 from functions.page_reader import PageReader
-from functions.preference_cache import PreferenceCache
+from functions.personal_search import PersonalSearch
 from functions.preference_keeper import PreferenceKeeper
 from functions.preference_setter import PreferenceSetter
 from functions.process_events import EventIngest
@@ -36,8 +35,10 @@ from functions.profile_reader import ProfileReader
 from functions.readiness import Readiness
 from functions.recommender import Recommender
 from functions.recorded_pages import RecordedPages
+from functions.release_search import keep_up
 from functions.release_watcher import ReleaseWatcher
 from functions.seal_lake import LakeSealer
+from functions.searcher import Searcher
 from functions.signing_keys import SigningKeys
 from functions.state_health import StateHealth
 from functions.version_keeper import VersionKeeper, recording
@@ -55,6 +56,7 @@ from shared.ingest.partitioning import live_source
 from shared.ingest.processor import EventProcessor
 from shared.ingest.state_versions import CURRENT_VERSION
 from shared.log_lines import write_log_lines
+from shared.search.cursor import CursorCodec
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -89,6 +91,7 @@ class Services:
     follower: ItemFollower
     recommender: Recommender
     catalog: CatalogReader
+    searcher: Searcher
     browser: CatalogueBrowser
     catalogue_writer: CatalogueWriter
     profiles: ProfileReader
@@ -170,10 +173,11 @@ def compose(
     keeper = PreferenceKeeper(
         releases=releases,
         reader=page_reader,
-        writer=OverlayWriter(RedisOverlays(page_client, settings.user_key_secret), state_circuit),
-        cache=PreferenceCache(seconds),
+        overlays=RedisOverlays(page_client, settings.user_key_secret),
         circuit=state_circuit,
+        user_secret=settings.user_key_secret,
         clock=clock,
+        seconds=seconds,
     )
     intake = EventIntake(
         broker.producer, settings.event_source, keeper=keeper, circuit=log_circuit, metrics=metrics, clock=clock
@@ -223,6 +227,19 @@ def compose(
             new_id=new_id,
         ),
         catalog=CatalogReader(releases, page_reader, state_circuit),
+        searcher=Searcher(
+            releases=releases,
+            personal=PersonalSearch(
+                settings=settings,
+                reader=page_reader,
+                keeper=keeper,
+                circuit=state_circuit,
+                exposures=exposures,
+                metrics=metrics,
+                new_id=new_id,
+            ),
+            cursors=CursorCodec(settings.user_key_secret),
+        ),
         browser=CatalogueBrowser(releases),
         catalogue_writer=CatalogueWriter(intake, releases, clock, new_id),
         profiles=ProfileReader(releases, keeper),
@@ -294,6 +311,8 @@ class _Followed:
     def follow(self) -> None:
         at = self._clock()
         self._follower.follow()
+        for release in self._releases.loaded:
+            keep_up(release.search, release.items, release.release_id)
         if self._releases.loaded:
             self.at = at
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from functions.item_follower import FollowedItems, ItemFollower
+from functions.release_search import keep_up, open_search
 from shared.adapters.redis_releases import RedisReleaseStore
 from shared.candidates.als import ItemFactors
 from shared.errors import ReleaseUnavailable, SchemaMismatch
@@ -21,6 +22,7 @@ from shared.ranking.scorer import OnnxScorer
 from shared.recommend import Model, default_sources
 from shared.releases.bundle import Bundle, load_bundle
 from shared.releases.manifest import ReleaseManifest
+from shared.search.live import LiveIndex
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class LoadedRelease:
     index_of: Mapping[int, int]
     user_buckets: int
     items: FollowedItems
+    search: LiveIndex
     trees: TreePaths | None = None
 
     @property
@@ -72,6 +75,8 @@ class ReleaseLoader:
         item_ids = tuple(entry.item_id for entry in bundle.entries)
         items = self._follower.items_of(self._sources(manifest))
         items.adopt(release_id, item_ids)
+        search = open_search(bundle)
+        keep_up(search, items, release_id)
         return LoadedRelease(
             manifest=manifest,
             model=_model(bundle, scorer),
@@ -79,6 +84,7 @@ class ReleaseLoader:
             index_of={id_hash(item_id): index for index, item_id in enumerate(item_ids)},
             user_buckets=self._lists.user_buckets(release_id),
             items=items,
+            search=search,
             trees=_trees(bundle),
         )
 

@@ -107,7 +107,11 @@ class Recommender:
         seen = self._keeper.see(asked.user_id, release)
         read, shopper, as_of = seen.read, seen.shopper, seen.as_of
         seeds = seeds_of(shopper, release, as_of, asked.context_item)
-        lists, missing = ({}, None) if seen.fallback == STATE_UNAVAILABLE else self._read_lists(release, seeds)
+        lists, missing = (
+            ({}, None)
+            if seen.fallback == STATE_UNAVAILABLE
+            else read_lists(self._circuit, self._reader, release, seeds)
+        )
         fallback = seen.fallback or missing
         identifier = recommendation_id(release.release_id, as_of, self._new_id())
         with release.items.reading(release.release_id) as stock:
@@ -136,16 +140,6 @@ class Recommender:
         self._count(answer)
         self._expose(asked, answer, read, stock, page)
         return answer
-
-    def _read_lists(self, release: LoadedRelease, seeds: Indexes) -> tuple[Lists, str | None]:
-        wanted = seeds.tolist()
-        try:
-            return self._circuit.call(lambda: self._reader.lists(release.release_id, tuple(ListKind), wanted)), None
-        except InfrastructureFault as error:
-            log.debug("page without lists: %s", error)
-        except CorruptRecord:
-            log.exception("page without lists: what is stored cannot be read")
-        return {}, LISTS_UNAVAILABLE
 
     def _page_request(self, stock: Stock, asked: Asked, as_of: int, identifier: str) -> PageRequest:
         table = stock.shelf.table
@@ -200,6 +194,20 @@ class Recommender:
             "removed": answer.removed,
         }
         self._exposures.record(exposure_line(head, read.visibility, stock, page, answer.items))
+
+
+def read_lists(
+    circuit: Circuit, reader: PageReader, release: LoadedRelease, seeds: Indexes
+) -> tuple[Lists, str | None]:
+    """The seeds' neighbour lists of every kind; without them, the cause of the fallback."""
+    wanted = seeds.tolist()
+    try:
+        return circuit.call(lambda: reader.lists(release.release_id, tuple(ListKind), wanted)), None
+    except InfrastructureFault as error:
+        log.debug("page without lists: %s", error)
+    except CorruptRecord:
+        log.exception("page without lists: what is stored cannot be read")
+    return {}, LISTS_UNAVAILABLE
 
 
 def seeds_of(shopper: Shopper, release: LoadedRelease, as_of: int, context_item: str | None) -> Indexes:

@@ -25,6 +25,7 @@ from functions.api import (
     recommend,
     recommendations,
     related,
+    search,
 )
 from functions.api.access_document import document_access
 from functions.api.events_document import event_schemas
@@ -69,6 +70,7 @@ def create_app(
         recommend,
         recommendations,
         related,
+        search,
         items,
         browse,
         catalogue,

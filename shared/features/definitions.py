@@ -331,12 +331,7 @@ RETRIEVAL_FEATURES: Final = [
         )
         for column, source in enumerate(Retrieval)
     ),
-    Feature(
-        "retrieval_sources_count",
-        Entity.RETRIEVAL,
-        "number of sources that carry the item",
-        derive.sources_count,
-    ),
+    Feature("retrieval_sources_count", Entity.RETRIEVAL, "number of sources that carry it", derive.sources_count),
     Feature(
         "retrieval_covisitation_last_1",
         Entity.RETRIEVAL,
@@ -349,12 +344,7 @@ RETRIEVAL_FEATURES: Final = [
         "the same, summed over the last 10 items clicked",
         derive.covisitation(1),
     ),
-    Feature(
-        "retrieval_text_score",
-        Entity.RETRIEVAL,
-        "how well the words of a search fit the item, over the best fit; 0 on other pages",
-        derive.text_score,
-    ),
+    Feature("retrieval_text_score", Entity.RETRIEVAL, "fit with a search's words, over the best", derive.text_score),
 ]
 
 

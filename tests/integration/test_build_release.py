@@ -18,6 +18,7 @@ from shared.features.vector import SCHEMA
 from shared.ingest.lake import LakeManifest, ShopSettings, SourceEntry, publish_history
 from shared.ingest.lake_table import unnumbered_table
 from shared.releases.bundle import load_bundle
+from shared.search.index import SearchIndex, build_index
 from tests.integration.linear_ranker import linear_ranker
 from tests.integration.night_outputs import ITEMS, write_night
 from tests.unit.builders import NOW, event
@@ -93,6 +94,13 @@ def test_the_bundle_brings_the_trees_that_explain_its_ranker_where_there_are_any
     explained = build_release(shop, LIVE, created_at=1)
     assert explained.release_id != bare.release_id
     assert load_bundle(blobs, explained.release_id).trees == b"paths"
+
+
+def test_the_bundle_brings_the_search_index_of_its_catalogue(shop: Path) -> None:
+    bundle = load_bundle(FolderBlobStore(shop), build_release(shop, LIVE, created_at=1).release_id)
+    assert bundle.search is not None
+    assert SearchIndex(bundle.search).postings("3").indexes.tolist() == [3]
+    assert bundle.search == build_index(entry.product() for entry in bundle.entries), "equal catalogues, equal bytes"
 
 
 def test_equal_nights_have_one_name_and_other_nights_another(shop: Path) -> None:
