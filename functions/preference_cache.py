@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from shared.adapters.redis_overlay import Order
 from shared.events import Preferences
 
 MOST_USERS: Final = 50_000
 MOST_NAMES: Final = 500_000
 """Of all users together: ids, categories and brands, at about 100 bytes each."""
 TRUSTED_S: Final = 60.0
-"""So long what is held counts as what she wants now; another worker may have been told otherwise since."""
+"""So long after it was last heard what others wrote, what is held counts as what a user wants now."""
+MOST_CHANGED: Final = 10_000
 HELD_S: Final = 900.0
-"""So long it is obeyed, with the caveat that it may be out of date; then it is forgotten."""
-
-
-Order = tuple[int, int]
-"""(effective time in epoch ms, event hash) of preferences: the greatest wins."""
-
-NEVER_SET: Final[Order] = (-(1 << 63), 0)
+"""So long it is obeyed at all, be it with the caveat that it may be out of date; then it is forgotten."""
 
 
 class Wishes(NamedTuple):
@@ -49,15 +45,18 @@ class _Held:
 
 
 class PreferenceCache:
-    """Least recently used goes first, beyond 50,000 users or 500,000 names. Safe to use from many threads."""
+    """Users by keyed hash. Least recently used goes first, beyond 50,000 users or 500,000 names. Safe for threads."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         """`seconds` is a monotonic clock."""
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._held: OrderedDict[bytes, _Held] = OrderedDict()
         self._names = 0
         self._turn = 0
+        self._heard_s = float("-inf")
+        self._changed: OrderedDict[bytes, int] = OrderedDict()
+        self._flooded = 0
 
     def begin_read(self) -> int:
         """To be asked before the state is read; `learn` wants it, since a write or another read may overtake this."""
@@ -65,58 +64,76 @@ class PreferenceCache:
             self._turn += 1
             return self._turn
 
-    def learn(self, user_id: str, preferences: Preferences | None, order: Order, begun: int) -> None:
+    def learn(self, user: bytes, preferences: Preferences | None, order: Order, begun: int) -> None:
         """Keep what was read, unless something newer came since the read began."""
         with self._lock:
-            held = self._held.get(user_id)
-            if held is None or held.turn <= begun:
-                self._put(user_id, preferences, order, begun)
+            held = self._held.get(user)
+            newer = max(0 if held is None else held.turn, self._changed.get(user, 0), self._flooded)
+            if newer <= begun:
+                self._put(user, preferences, order, begun)
 
-    def write(self, user_id: str, preferences: Preferences | None, order: Order) -> None:
+    def write(self, user: bytes, preferences: Preferences | None, order: Order) -> None:
         """Keep what was just acknowledged, unless what is held is newer."""
         with self._lock:
-            held = self._held.get(user_id)
+            held = self._held.get(user)
             if held is None or held.order < order:
                 self._turn += 1
-                self._put(user_id, preferences, order, self._turn)
+                self._put(user, preferences, order, self._turn)
 
-    def holds(self, user_id: str) -> bool:
-        """Is anything held of her, be it that she has no preferences?"""
-        return user_id in self._held
+    def hear(self, orders: Mapping[bytes, Order] | None, asked_s: float) -> None:
+        """What any worker wrote since the last time, asked for at `asked_s`: what is held and older is forgotten.
 
-    def forget(self, user_id: str) -> None:
-        """As if she had never been read."""
+        None: it cannot be told what was written, so everything is.
+        """
         with self._lock:
-            self._drop(user_id)
+            self._heard_s = asked_s
+            self._turn += 1
+            if orders is None:
+                self._flooded = self._turn
+                self._held.clear()
+                self._names = 0
+                return
+            for user, order in orders.items():
+                held = self._held.get(user)
+                if held is None or held.order < order:
+                    self._drop(user)
+                    self._changed[user] = self._turn  # a read under way may have seen her as she was before
+                    self._changed.move_to_end(user)
+            while len(self._changed) > MOST_CHANGED:
+                self._changed.popitem(last=False)
 
-    def wishes(self, user_id: str) -> Wishes:
+    def holds(self, user: bytes) -> bool:
+        """Is anything held of her, be it that she has no preferences?"""
+        return user in self._held
+
+    def wishes(self, user: bytes) -> Wishes:
         """What is held of her, for who cannot read the state now."""
         with self._lock:
-            held = self._held.get(user_id)
+            held = self._held.get(user)
             if held is None:
                 return Wishes(None, unavailable=True)
-            age_s = self._seconds() - held.at_s
-            if age_s > HELD_S:
-                self._drop(user_id)
+            now_s = self._seconds()
+            if now_s - held.at_s > HELD_S:
+                self._drop(user)
                 return Wishes(None, unavailable=True)
-            self._held.move_to_end(user_id)
-            return Wishes(held.preferences, unavailable=age_s > TRUSTED_S)
+            self._held.move_to_end(user)
+            return Wishes(held.preferences, unavailable=now_s - max(held.at_s, self._heard_s) > TRUSTED_S)
 
     def drop_old(self) -> None:
         """Forget what has been held for too long; to be called now and then."""
         with self._lock:
             now_s = self._seconds()
-            for user_id in [user_id for user_id, held in self._held.items() if now_s - held.at_s > HELD_S]:
-                self._drop(user_id)
+            for user in [user for user, held in self._held.items() if now_s - held.at_s > HELD_S]:
+                self._drop(user)
 
-    def _put(self, user_id: str, preferences: Preferences | None, order: Order, turn: int) -> None:
-        self._drop(user_id)
-        held = self._held[user_id] = _Held(preferences, order, self._seconds(), turn)
+    def _put(self, user: bytes, preferences: Preferences | None, order: Order, turn: int) -> None:
+        self._drop(user)
+        held = self._held[user] = _Held(preferences, order, self._seconds(), turn)
         self._names += held.names
         while len(self._held) > MOST_USERS or self._names > MOST_NAMES:
             self._drop(next(iter(self._held)))
 
-    def _drop(self, user_id: str) -> None:
-        held = self._held.pop(user_id, None)
+    def _drop(self, user: bytes) -> None:
+        held = self._held.pop(user, None)
         if held is not None:
             self._names -= held.names

@@ -13,17 +13,18 @@ from functions.circuit import Circuit
 from functions.loaded_release import LoadedRelease
 from functions.overlay_writer import OverlayWriter, Written
 from functions.page_reader import NOBODY, PageReader, ShopperRead
-from functions.preference_cache import NEVER_SET, TRUSTED_S, Order, PreferenceCache, Wishes
+from functions.preference_cache import TRUSTED_S, PreferenceCache, Wishes
+from shared.adapters.keys import user_key
+from shared.adapters.redis_overlay import LAST_OF_INSTANT, Order, RedisOverlays
 from shared.errors import CorruptRecord, InfrastructureFault
 from shared.events import Preferences
 from shared.features.overlay import NO_OVERLAY, Overlay
-from shared.features.shard import Shopper, UserShard, merge_shards
+from shared.features.shard import Shopper, UserShard, merge_shards, newest_erasure
 
 log = logging.getLogger(__name__)
 
 STATE_UNAVAILABLE: Final = "state_unavailable"
 NOT_PERSONALISED: Final = "not_personalised"
-MOST_HASH: Final = (1 << 64) - 1
 NO_WISHES: Final = Wishes(None)
 
 
@@ -58,16 +59,21 @@ class PreferenceKeeper:
         *,
         releases: Releases,
         reader: PageReader,
-        writer: OverlayWriter,
-        cache: PreferenceCache,
+        overlays: RedisOverlays,
         circuit: Circuit,
+        user_secret: str,
         clock: Callable[[], int],
+        seconds: Callable[[], float],
     ) -> None:
-        """`clock` tells epoch ms."""
+        """`clock` tells epoch ms, `seconds` is a monotonic clock."""
         self._releases = releases
         self._reader = reader
-        self._writer = writer
-        self._cache = cache
+        self._overlays = overlays
+        self._writer = OverlayWriter(overlays, circuit)
+        self._cache = PreferenceCache(seconds)
+        self._secret = user_secret
+        self._seconds = seconds
+        self._heard: bytes | None = None
         self._circuit = circuit
         self._clock = clock
 
@@ -92,7 +98,7 @@ class PreferenceKeeper:
         else:
             wanted = seen.shopper.preferences
             return seen if wanted is None or wanted.personalised else _as_stranger(seen)
-        wishes, as_of = self._cache.wishes(user_id), self._clock()
+        wishes, as_of = self._cache.wishes(user_key(user_id, self._secret)), self._clock()
         shopper = replace(merge_shards([], as_of), preferences=wishes.preferences)
         return SeenShopper(NOBODY, shopper, as_of, STATE_UNAVAILABLE, wishes.unavailable)
 
@@ -105,7 +111,7 @@ class PreferenceKeeper:
         read = replace(read, overlay=read.overlay.merge(waiting.ahead_of(read.folded)))
         shards = [shard for shard in read.shards.values() if shard is not None]
         shopper = merge_shards(shards, as_of, overlay=read.overlay)
-        self._cache.learn(user_id, shopper.preferences, _newest(shards, read.overlay), begun)
+        self._cache.learn(user_key(user_id, self._secret), shopper.preferences, _newest(shards, read.overlay), begun)
         return SeenShopper(read, shopper, as_of)
 
     def acknowledged(self, user_id: str, overlay: Overlay) -> Written:
@@ -114,14 +120,14 @@ class PreferenceKeeper:
         While the state is away, preferences dated back say nothing certain of someone who is not held: something newer
         may stand there.
         """
-        version, erased_at = overlay.preferences, overlay.erased_at
+        version, erased_at, user = overlay.preferences, overlay.erased_at, user_key(user_id, self._secret)
         if erased_at is not None:
-            self._cache.write(user_id, None, (erased_at, MOST_HASH))
+            self._cache.write(user, None, (erased_at, LAST_OF_INSTANT))
         written = self._writer.write(user_id, overlay)
         if version is not None:
             certain = written is Written.YES or version[0] > self._clock() - TRUSTED_S * 1000
-            if certain or self._cache.holds(user_id):
-                self._cache.write(user_id, msgspec.convert(version[2], Preferences), version[:2])
+            if certain or self._cache.holds(user):
+                self._cache.write(user, msgspec.convert(version[2], Preferences), version[:2])
         return written
 
     def is_waiting(self, user_id: str) -> bool:
@@ -129,9 +135,16 @@ class PreferenceKeeper:
         return self._writer.waiting(user_id) != NO_OVERLAY
 
     def keep_up(self) -> None:
-        """Write what waits, forget what is old; to be called again and again. Raises StateUnavailable."""
+        """Write what waits, hear what others wrote, forget what is old; to be called again and again.
+
+        Raises StateUnavailable.
+        """
         self._cache.drop_old()
         self._writer.retry()
+        asked_s = self._seconds()
+        changes = self._circuit.call(lambda: self._overlays.changes_since(self._heard))
+        self._cache.hear(changes.orders, asked_s)
+        self._heard = changes.position
 
 
 def _as_stranger(seen: SeenShopper) -> SeenShopper:
@@ -142,4 +155,5 @@ def _as_stranger(seen: SeenShopper) -> SeenShopper:
 
 def _newest(shards: Sequence[UserShard], overlay: Overlay) -> Order:
     versions = [shard.preferences_version for shard in shards] + [overlay.preferences]
-    return max((version[:2] for version in versions if version is not None), default=NEVER_SET)
+    erased: Order = (newest_erasure(shards, overlay), LAST_OF_INSTANT)
+    return max([erased, *(version[:2] for version in versions if version is not None)])

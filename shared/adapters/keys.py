@@ -48,6 +48,20 @@ def overlay_key(user: bytes) -> str:
     return f"overlay:{{{user.hex()}}}"
 
 
+OVERLAY_CHANGES = "overlay:changes"
+"""Stream: whose overlay was written, so that other workers do not trust what they remember of her."""
+
+
+def overlay_pattern() -> str:
+    """What SCAN takes to find every overlay."""
+    return "overlay:{*}"
+
+
+def overlaid_user(name: bytes) -> bytes:
+    """The keyed hash of the user whose overlay key this is."""
+    return bytes.fromhex(name.decode().removeprefix("overlay:{").removesuffix("}"))
+
+
 def item_field(item_hash: int) -> bytes:
     """The hash field of an item: its 64-bit hash, little-endian, so that numpy reads fields in bulk."""
     return item_hash.to_bytes(8, "little")

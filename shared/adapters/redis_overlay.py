@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 
-from shared.adapters.keys import DAY_MS, overlay_key, user_key
+from shared.adapters.keys import DAY_MS, OVERLAY_CHANGES, overlay_key, user_key
 from shared.adapters.redis_connection import Argument, send_pipelined
 from shared.adapters.redis_scripts import Script
 from shared.adapters.redis_state import state_errors
@@ -16,6 +17,18 @@ from shared.features.overlay import FIELDS, Overlay, Place, decode_overlay, enco
 
 PREFERENCES_TTL_MS = 7 * DAY_MS
 """The fold has passed them long before; a tombstone has no such limit."""
+
+CHANGES_KEPT = 10_000
+"""About so many changes are remembered ..."""
+MOST_CHANGES = 5_000
+"""... and who is this far behind must not trust anything it holds."""
+
+Order = tuple[int, int]
+"""(effective time in epoch ms, event hash) of preferences: the greatest wins."""
+
+NEVER_SET: Order = (-(1 << 63), 0)
+LAST_OF_INSTANT = (1 << 64) - 1
+"""In place of an event hash: whatever took effect at an erasure's instant is void."""
 
 _SET_PREFERENCES = Script("""#!lua
 -- KEYS overlay; ARGV effective time, event hash in hex, value and place, time to live, '1': no time after this server's
@@ -58,6 +71,14 @@ def overlay_command(user: bytes) -> tuple[Argument, ...]:
     return ("HMGET", overlay_key(user), *FIELDS)
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Whose overlay was written since a position, by keyed hash, with the newest order; None: it cannot be told."""
+
+    position: bytes
+    orders: dict[bytes, Order] | None
+
+
 class RedisOverlays:
     """Newest wins, field by field, whoever writes and in whatever order."""
 
@@ -80,13 +101,34 @@ class RedisOverlays:
         event, since clocks of workers differ. Raises StateUnavailable.
         """
         arguments: list[Argument] = [*encode_preferences(version, place), PREFERENCES_TTL_MS, int(now_at_most)]
+        user = user_key(user_id, self._secret)
         with state_errors():
-            return bool(_SET_PREFERENCES.run(self._client, [self._key(user_id)], arguments))
+            written = bool(_SET_PREFERENCES.run(self._client, [overlay_key(user)], arguments))
+            self._announce(user, version[:2])  # after the write: who rereads at once must find it
+        return written
 
     def erase(self, user_id: str, erased_at: int) -> None:
         """Void what she asked for up to `erased_at` (epoch ms), and keep the instant. Raises StateUnavailable."""
+        user = user_key(user_id, self._secret)
         with state_errors():
-            _ERASE.run(self._client, [self._key(user_id)], [erased_at])
+            _ERASE.run(self._client, [overlay_key(user)], [erased_at])
+            self._announce(user, (erased_at, LAST_OF_INSTANT))
 
-    def _key(self, user_id: str) -> str:
-        return overlay_key(user_key(user_id, self._secret))
+    def changes_since(self, position: bytes | None) -> Changes:
+        """What was written after `position`; None for who begins to listen now. Raises StateUnavailable."""
+        with state_errors():
+            if position is None:
+                newest: Any = self._client.xrevrange(OVERLAY_CHANGES, count=1)
+                return Changes(newest[0][0] if newest else b"0-0", None)
+            entries: Any = self._client.xrange(OVERLAY_CHANGES, min=b"(" + position, count=MOST_CHANGES)
+        if len(entries) >= MOST_CHANGES:
+            return self.changes_since(None)
+        orders: dict[bytes, Order] = {}
+        for _, fields in entries:
+            user, order = fields[b"u"], (int(fields[b"at"]), int(fields[b"id"], 16))
+            orders[user] = max(order, orders.get(user, NEVER_SET))
+        return Changes(entries[-1][0] if entries else position, orders)
+
+    def _announce(self, user: bytes, order: Order) -> None:
+        fields: dict[Any, Any] = {"u": user, "at": order[0], "id": f"{order[1]:016x}"}
+        self._client.xadd(OVERLAY_CHANGES, fields, maxlen=CHANGES_KEPT, approximate=True)

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from shared.adapters.keys import overlay_key, user_key
-from shared.adapters.redis_overlay import PREFERENCES_TTL_MS, RedisOverlays
+from shared.adapters.redis_overlay import LAST_OF_INSTANT, PREFERENCES_TTL_MS, Changes, RedisOverlays
 from shared.catalog import FieldVersion
 from shared.errors import CorruptRecord, StateUnavailable
 from shared.features.overlay import NO_OVERLAY, Overlay, decode_overlay
@@ -68,6 +68,22 @@ def test_an_erasure_voids_and_never_expires(overlays: RedisOverlays, state_clien
     overlays.erase("eve", NOW - 5)
     assert overlays.read("eve") == Overlay(version(NOW + 1, 7), NOW), "an older erasure changes nothing"
     assert state_client.pttl(key) == -1
+
+
+def test_who_listens_hears_every_write_after_it_began(overlays: RedisOverlays, monkeypatch: pytest.MonkeyPatch) -> None:
+    overlays.set_preferences("eve", version(NOW, 1))
+    begun = overlays.changes_since(None)
+    assert begun.orders is None, "what was held before cannot be judged"
+    assert overlays.changes_since(begun.position) == Changes(begun.position, {})
+    overlays.set_preferences("eve", version(NOW, FAR_HASH))
+    overlays.set_preferences("eve", version(NOW - 1, 5))
+    overlays.erase("bob", NOW)
+    heard = overlays.changes_since(begun.position)
+    eve, bob = user_key("eve", SECRET), user_key("bob", SECRET)
+    assert heard.orders == {eve: (NOW, FAR_HASH), bob: (NOW, LAST_OF_INSTANT)}
+    assert overlays.changes_since(heard.position).orders == {}
+    monkeypatch.setattr("shared.adapters.redis_overlay.MOST_CHANGES", 3)
+    assert overlays.changes_since(begun.position).orders is None, "too far behind"
 
 
 def test_a_clock_that_is_ahead_does_not_keep_later_wishes_out(overlays: RedisOverlays) -> None:

@@ -372,6 +372,26 @@ def test_what_is_held_for_long_is_obeyed_with_a_caveat_and_then_forgotten(shop: 
         assert "Category 2" in {item["category"] for item in shop.page("rob", limit=100)["items"]}
 
 
+def test_what_another_worker_was_told_before_redis_went_is_not_contradicted(
+    shop: ApiShop, other: ApiShop, state: Reach
+) -> None:
+    """Each worker hears of others' writes and forgets what it held before them, but not what is as new."""
+    for one in (shop, other):
+        one.services.keeper.keep_up()
+    for user in ("yan", "zoe"):
+        put(shop, user, hidden_brands=["before"])
+        got(other, user)
+    other.services.keeper.keep_up()
+    put(shop, "yan", hidden_categories=["Category 2"])
+    for one in (shop, other):
+        one.services.keeper.keep_up()
+    with state.away():
+        assert all(flagged(other, "yan").values())
+        assert not any(flagged(other, "zoe").values())
+        assert not any(flagged(shop, "yan").values())
+        assert got(shop, "yan")["preferences"]["hidden_categories"] == ["Category 2"]
+
+
 def test_a_put_without_redis_is_held_here_and_reaches_all_when_it_is_back(
     shop: ApiShop, other: ApiShop, state: Reach
 ) -> None:
