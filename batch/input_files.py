@@ -43,7 +43,12 @@ class InputFile:
         raw = self._raw()
         head = raw.read(2)
         raw.seek(0)
-        return cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if head == _GZIP else raw
+        if head != _GZIP:
+            return raw
+        if isinstance(raw, io.BytesIO):
+            return cast("BinaryIO", gzip.GzipFile(fileobj=raw))
+        raw.close()
+        return cast("BinaryIO", gzip.open(self.address))
 
     def beside(self, name: str) -> InputFile | None:
         """The file of this name in the same folder, where there is one. Raises as `open`."""

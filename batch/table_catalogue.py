@@ -66,19 +66,20 @@ def catalogue_rows(
     mapping: TableMapping,
     *,
     weeks: int,
+    follow_paid: bool = True,
     later: TimedFacts = (),
 ) -> CatalogueRows:
     """Every item, announced one millisecond before its first event, and what changed afterwards.
 
-    Items without an event come with the first of all. Where nothing tells a title it is the id. Prices that were paid
-    are the item's price as `daily_price_changes` says, unless the table of items has prices. `told` is as of before
-    the shift of `weeks`; `events` are shifted, and so is `later`.
+    Items without an event come with the first of all. Where nothing tells a title it is the id. With `follow_paid` the
+    price that is paid is the item's, as `daily_price_changes` says. `told` is as of before the shift of `weeks`;
+    `events` are shifted, and so is `later`.
     """
     zone = zone_named(mapping.shop.time_zone)
     first, items = events.first_seen(), events.distinct["item"].to_pylist()
     first_at = dict(zip(items, first.tolist(), strict=True))
     start = int(events.occurred_at.min())
-    paid = _first_prices(events) if mapping.items is None or mapping.items.columns.price is None else {}
+    paid = _first_prices(events) if follow_paid else {}
     rows: list[tuple[int, str, str]] = []
     for item in dict.fromkeys([*items, *told]):
         seen_at = first_at.get(item, start) - _BEFORE_MS

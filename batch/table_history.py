@@ -40,6 +40,12 @@ class ReadTable:
     item_rows: int = 0
     item_rejects: Rejects | None = None
 
+    @property
+    def items_have_prices(self) -> bool:
+        """A table of items was read and has a column of prices."""
+        part = self.mapping.items
+        return self.item_rejects is not None and part is not None and part.columns.price is not None
+
     def rejects_files(self) -> dict[str, bytes]:
         """The rejected rows as CSV, by what follows the source in the file's name."""
         files = {"": self.rejects.csv()}
@@ -147,7 +153,14 @@ def made_history(read: ReadTable, shift: str, partition_count: int, now: datetim
     events = read.events.shift(zone, weeks)
     if int(events.occurred_at.max()) > to_ms(now):
         raise ConfigurationError(f"--shift-weeks {weeks} moves the data beyond now; use auto")
-    catalogue = catalogue_rows(events, read.items, read.mapping, weeks=weeks, later=_shifted(later, zone, weeks))
+    catalogue = catalogue_rows(
+        events,
+        read.items,
+        read.mapping,
+        weeks=weeks,
+        follow_paid=not read.items_have_prices,
+        later=_shifted(later, zone, weeks),
+    )
     mark = fingerprint(events, catalogue, zone.key, weeks, partition_count)
     return History(
         shop=read.mapping.shop_settings(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -208,26 +209,44 @@ def _reached(value: dict[str, Any], name: str, path: list[str]) -> str | None:
 
 
 def _parquet_rows(file: InputFile, reading: Reading, columns: Mapping[str, str]) -> RowSource:
+    raw = _seekable(file.open())
     try:
-        source = pq.ParquetFile(_seekable(file.open()))
+        source = pq.ParquetFile(raw)
+        names = tuple(source.schema_arrow.names)
+        _check_parquet(file, source.schema_arrow, columns)
     except pa.ArrowInvalid as error:
+        raw.close()
         raise UnreadableInput(f"{file.address} cannot be read as Parquet: {error}") from error
-    names = tuple(source.schema_arrow.names)
+    except UnreadableInput:
+        raw.close()
+        raise
+    return RowSource(names, _parquet_batches(raw, source, reading, names))
+
+
+def _check_parquet(file: InputFile, schema: pa.Schema, columns: Mapping[str, str]) -> None:
     for name, place in columns.items():
-        if name not in names:
+        if schema.names.count(name) != 1:
             raise UnreadableInput(
-                f"{file.address} has no column {name!r}, which {place} names; it has {', '.join(names)}"
+                f"{file.address} has no one column {name!r}, which {place} names; it has {', '.join(schema.names)}"
             )
-        if pa.types.is_nested(source.schema_arrow.field(name).type):
+        if pa.types.is_nested(schema.field(name).type):
             raise UnreadableInput(f"{file.address}: column {name!r} ({place}) is nested; write it flat")
-    return RowSource(names, _parquet_batches(source, reading, names))
 
 
 def _seekable(raw: BinaryIO) -> BinaryIO:
-    return raw if not hasattr(raw, "fileobj") else io.BytesIO(raw.read())
+    opened: object = raw
+    if not isinstance(opened, gzip.GzipFile):
+        return raw
+    with opened:
+        return io.BytesIO(opened.read())
 
 
-def _parquet_batches(source: pq.ParquetFile, reading: Reading, names: Sequence[str]) -> Iterator[Batch]:
+def _parquet_batches(raw: BinaryIO, source: pq.ParquetFile, reading: Reading, names: Sequence[str]) -> Iterator[Batch]:
+    with raw, source:
+        yield from _arrow_batches(source, reading, names)
+
+
+def _arrow_batches(source: pq.ParquetFile, reading: Reading, names: Sequence[str]) -> Iterator[Batch]:
     nulls = pa.array(reading.null_values, pa.string())
     done = 0
     for rows in source.iter_batches(batch_size=BATCH_ROWS):
@@ -254,11 +273,7 @@ def _as_text(column: pa.Array) -> pa.Array:
 
 
 def _texts(values: list[str | None] | list[str]) -> pa.Array:
-    try:
-        return pc.utf8_trim_whitespace(pa.array(values, pa.string()))
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can write and UTF-8 cannot
-        kept = [None if value is None else value.encode(errors="replace").decode() for value in values]
-        return pc.utf8_trim_whitespace(pa.array(kept, pa.string()))
+    return pc.utf8_trim_whitespace(pa.array(values, pa.string()))
 
 
 def _nulled(column: pa.Array, nulls: pa.Array) -> pa.Array:

@@ -148,7 +148,7 @@ def _by_name(names: Sequence[str]) -> dict[str, str]:
     chosen: dict[str, str] = {}
     tests: tuple[Callable[[str, str], bool], ...] = (
         str.__eq__,
-        lambda name, hint: len(hint) > 3 and name.endswith(hint),
+        lambda name, hint: len(hint) >= 3 and hint != "name" and name.endswith(hint),
     )
     for matches in tests:
         for field, hints in _NAMES.items():
