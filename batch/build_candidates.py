@@ -30,6 +30,7 @@ from shared.candidates.als import ItemFactors
 from shared.candidates.span import load_factors
 from shared.cli import command
 from shared.errors import ConfigurationError
+from shared.ingest.erased_users import count_erasures
 from shared.ingest.lake import LAKE_SCHEMA, LakeManifest, read_manifest
 from shared.ingest.logged_events import logged_events
 from shared.ports import Verdict
@@ -88,7 +89,7 @@ def build_candidates(spark: SparkSession, data: Path) -> CandidatesSummary:
     with replace_folder(data / CANDIDATES_FOLDER) as folder, task_progress(spark, "candidates"):
         write_parts(users.mapInArrow(_records_of(spark, night), _SPARK_SCHEMA), folder)
         count = sum(pq.read_metadata(part).num_rows for part in sorted(folder.glob("*.parquet")))
-        summary = CandidatesSummary(as_of, count)
+        summary = CandidatesSummary(as_of, count, count_erasures(manifest))
         (folder / "summary.json").write_bytes(msgspec.json.encode(summary))
     seconds = perf_counter() - started
     print(f"  lists of {count:,} users in {seconds:.1f} s ({count / seconds:,.0f} users/s)")

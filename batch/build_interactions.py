@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -21,11 +22,15 @@ from batch.interactions import BEHAVIOUR_TYPES, INTERACTIONS_FOLDER
 from batch.periods import Periods, choose_periods
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
+from shared.adapters.user_keys import keyed_with
 from shared.cli import command
 from shared.errors import ConfigurationError, RecommndrError
 from shared.events import EventType, id_hash
-from shared.ingest.lake import read_manifest, read_rows
+from shared.ingest.erased_users import KeyOf, count_erasures, no_secret
+from shared.ingest.lake import LakeManifest, read_manifest, read_rows
+from shared.ingest.redaction import Redaction, redaction_of_lake
 from shared.ports import Verdict
+from shared.settings import Settings
 
 _COLUMNS: Final = (
     "source", "partition", "sequence", "enqueued_at", "verdict", "event_type", "occurred_at", "user_id", "item_id",
@@ -37,6 +42,7 @@ class InteractionsSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What the interactions table holds; instants are epoch ms, `fingerprint` changes when any row or id does.
 
     Dropped are behaviour rows of items the catalogue does not know, of users who were erased later, and redacted rows.
+    `erasures` is how many of the lake's erasures it is without, at least.
     """
 
     interactions: int
@@ -49,6 +55,7 @@ class InteractionsSummary(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     time_zone: str
     periods: Periods
+    erasures: int = 0
 
 
 @command
@@ -57,12 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m batch.build_interactions", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the shop")
     arguments = parser.parse_args(argv)
-    build_interactions(arguments.data)
+    build_interactions(arguments.data, keyed_with(Settings.from_environment(os.environ).user_key_secret))
     return 0
 
 
-def build_interactions(data: Path) -> InteractionsSummary:
+def build_interactions(data: Path, key_of: KeyOf = no_secret) -> InteractionsSummary:
     """Reads the lake below `data` and writes interactions.parquet, users.parquet, items.parquet and summary.json.
+
+    `key_of` hashes user ids: whoever was erased is left out, also where no compaction has seen that yet.
 
     The item index is the place of an id among the catalogue's ids in order of their hashes, so that a tie broken by
     index says nothing about when a product was made; the user index follows the bytes of the ids. Raises
@@ -81,10 +90,10 @@ def build_interactions(data: Path) -> InteractionsSummary:
     item_ids, item_hashes = _by_hash(described)
     if len(item_ids) == 0:
         raise ConfigurationError("The lake holds no item_updated event: without a catalogue nothing can be shown.")
-    behaviour, dropped = _usable_behaviour(rows, item_ids)
+    behaviour, dropped = _usable_behaviour(rows, item_ids, redaction_of_lake(blobs, manifest, key_of))
     user_ids = _sorted_ids(behaviour["user_id"])
     table = _dense(behaviour, user_ids, item_ids)
-    summary = _summarise(table, user_ids, item_ids, dropped, manifest.shop.time_zone)
+    summary = _summarise(table, user_ids, item_ids, dropped, manifest)
     with replace_folder(data / INTERACTIONS_FOLDER) as folder:
         pq.write_table(table, folder / "interactions.parquet", compression="zstd")
         pq.write_table(_index_table("user_id", user_ids), folder / "users.parquet", compression="zstd")
@@ -113,28 +122,19 @@ def load_summary(data: Path) -> InteractionsSummary:
         ) from error
 
 
-def _usable_behaviour(rows: pa.Table, item_ids: pa.Array) -> tuple[pa.Table, dict[str, int]]:
+def _usable_behaviour(rows: pa.Table, item_ids: pa.Array, redaction: Redaction) -> tuple[pa.Table, dict[str, int]]:
     kinds = pa.array([kind.value for kind in BEHAVIOUR_TYPES])
     behaviour = rows.filter(pc.is_in(rows["event_type"], value_set=kinds))
     dropped = {}
     for reason, keep in (
         ("redacted", lambda table: pc.and_(pc.is_valid(table["user_id"]), pc.is_valid(table["item_id"]))),
-        ("erased_user", lambda table: _not_erased(table, rows)),
+        ("erased_user", lambda table: pa.array(~redaction.mask(table))),
         ("unknown_item", lambda table: pc.is_in(table["item_id"], value_set=item_ids)),
     ):
         kept = behaviour.filter(keep(behaviour))
         dropped[reason] = behaviour.num_rows - kept.num_rows
         behaviour = kept
     return behaviour, dropped
-
-
-def _not_erased(behaviour: pa.Table, rows: pa.Table) -> pa.Array:
-    """False for rows enqueued up to the last erasure of their user in any partition."""
-    erasures = rows.filter(pc.field("event_type") == EventType.USER_ERASED.value)
-    last = erasures.group_by("user_id").aggregate([("enqueued_at", "max")])
-    place = pc.index_in(behaviour["user_id"], value_set=last["user_id"].combine_chunks())
-    erased_at = pc.fill_null(pc.take(last["enqueued_at_max"], place), np.iinfo(np.int64).min)
-    return pc.greater(behaviour["enqueued_at"], erased_at)
 
 
 def _dense(behaviour: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> pa.Table:
@@ -161,10 +161,10 @@ def _dense(behaviour: pa.Table, user_ids: pa.Array, item_ids: pa.Array) -> pa.Ta
 
 
 def _summarise(
-    table: pa.Table, user_ids: pa.Array, item_ids: pa.Array, dropped: dict[str, int], time_zone: str
+    table: pa.Table, user_ids: pa.Array, item_ids: pa.Array, dropped: dict[str, int], manifest: LakeManifest
 ) -> InteractionsSummary:
     enqueued_at = np.asarray(table["enqueued_at"], dtype=np.int64)
-    periods = choose_periods(enqueued_at, time_zone)
+    periods = choose_periods(enqueued_at, manifest.shop.time_zone)
     counted = {
         value["values"]: value["counts"] for value in table["event_type"].cast(pa.string()).value_counts().to_pylist()
     }
@@ -177,8 +177,9 @@ def _summarise(
         oldest_at=int(enqueued_at.min()),
         newest_at=int(enqueued_at.max()),
         fingerprint=_fingerprint(table, user_ids, item_ids),
-        time_zone=time_zone,
+        time_zone=manifest.shop.time_zone,
         periods=periods,
+        erasures=count_erasures(manifest),
     )
 
 

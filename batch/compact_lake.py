@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from batch.erasure_receipts import clear_beside_lake, settle_receipts
 from batch.progress import progress
 from batch.redact_lake import DAYS_FOLDER, LakeErasures, clear_files
 from shared.adapters.folder_blob import FolderBlobStore
@@ -25,7 +27,7 @@ from shared.adapters.user_keys import keyed_with
 from shared.cli import command
 from shared.errors import ConfigurationError, StreamRecreated
 from shared.events import EventSource
-from shared.ingest.erased_users import ERASED_FOLDER, KeyOf
+from shared.ingest.erased_users import ERASED_FOLDER, KeyOf, no_secret
 from shared.ingest.lake_files import DAY_MS, day_text, read_file, write_file
 from shared.ingest.lake_history import HISTORY_FOLDER
 from shared.ingest.lake_manifest import (
@@ -71,11 +73,7 @@ class Compaction:
         )
 
 
-def _no_secret(_user_id: str) -> str:
-    raise ConfigurationError("the lake holds erasures, whose users are found by USER_KEY_SECRET, and none was given")
-
-
-def compact(blobs: BlobStore, live: EventSource | None = None, *, key_of: KeyOf = _no_secret) -> Compaction:
+def compact(blobs: BlobStore, live: EventSource | None = None, *, key_of: KeyOf = no_secret) -> Compaction:
     """Take every sealed file into Parquet, move the manifest once, then delete what a day ago was taken in.
 
     `live` says how the running source is partitioned; another source new to the lake counts as foreign, with as many
@@ -260,9 +258,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ConfigurationError("--partition-count must be 1 or more")
     live = EventSource(arguments.event_source, (arguments.partition_count,))
     key_of = keyed_with(Settings.from_environment(os.environ).user_key_secret)
-    report = compact(FolderBlobStore(arguments.data), live, key_of=key_of)
+    blobs, now = FolderBlobStore(arguments.data), int(time.time() * 1000)
+    blobs.delete_unfinished(now - _KEEP_SEALED_MS)
+    report = compact(blobs, live, key_of=key_of)
     done = report.sealed_files or report.files_redacted
     print(f"lake compacted: {report}" if done else f"nothing new in the lake: {report}")
+    redacted = bool(report.erasures or report.files_redacted)
+    if lines := clear_beside_lake(blobs, key_of, now, redacted=redacted):
+        print(f"{lines:,} exposures went with their users")
+    if settled := settle_receipts(blobs, ("lake", "sealed_files", "exposures"), now):
+        print(f"{settled:,} open receipts of erasures say so")
     return 0
 
 

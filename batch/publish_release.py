@@ -10,20 +10,26 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import batched
 from pathlib import Path
 from typing import Final
 
+from redis import Redis
+
 from batch.activation import Change, activate
-from batch.published_lists import built_release, item_lists, user_records
+from batch.published_lists import built_release, item_lists, load_summary, user_records
+from shared.adapters.erased_overlays import overlaid_erasures
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.keys import user_key
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_releases import USERS, RedisReleaseStore
+from shared.adapters.user_keys import keyed_with
 from shared.candidates.query import ListKind
 from shared.cli import command
 from shared.errors import ReleaseUnavailable
+from shared.ingest.erased_users import ErasedUsers, fresh_erasures, no_secret, read_erasures
+from shared.ingest.lake import read_manifest as read_lake_manifest
 from shared.ports import BlobStore
 from shared.releases.manifest import read_manifest
 from shared.settings import Settings
@@ -54,16 +60,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             release_id,
             user_secret=settings.user_key_secret,
             promote=promote_in_mlflow(arguments.data, blobs),
+            erased=lambda: erased_since(arguments.data, blobs, client, settings.user_key_secret),
         )
     print(describe(change))
     return 0
 
 
 def publish_release(
-    data: Path, blobs: BlobStore, store: RedisReleaseStore, release_id: str, *, user_secret: str, promote: Promote
+    data: Path,
+    blobs: BlobStore,
+    store: RedisReleaseStore,
+    release_id: str,
+    *,
+    user_secret: str,
+    promote: Promote,
+    erased: Callable[[], Collection[bytes]] = tuple,
 ) -> Change:
     """Write the lists, check that they are all there, and give the release all traffic.
 
+    Whoever was erased since the night read the lake has no list in it: `erased` tells who was erased, by keyed hash,
+    and is asked after the lists are written, as erasures that come later find them there and remove them.
     Raises ReleaseUnavailable when the bundle is not whole or Redis holds fewer lists than were written.
     """
     manifest = read_manifest(blobs, release_id)
@@ -71,10 +87,28 @@ def publish_release(
     store.keep(release_id)
     encoded = ((user_key(user, user_secret), record.encode(release_id)) for user, record in user_records(data))
     _write(store, release_id, USERS, encoded, manifest.users_count)
+    forgotten = sum(store.forget_user(user, [release_id]) for user in erased())
+    if forgotten:
+        print(f"  {forgotten:,} lists of users who were erased meanwhile are not published")
     for kind in ListKind:
         lists = ((index, neighbours.encode(release_id)) for index, neighbours in item_lists(data, kind))
         _write(store, release_id, kind.value, lists, manifest.items_count)
     return activate(store, blobs, release_id, promote)
+
+
+def erased_since(data: Path, blobs: BlobStore, client: Redis, user_secret: str) -> set[bytes]:
+    """The keyed hashes of all who were erased after the candidates were made: by the lake, or by what Redis knows.
+
+    Raises LakeConflict, StateUnavailable.
+    """
+    manifest = read_lake_manifest(blobs)
+    entries = read_erasures(blobs, manifest)
+    known = load_summary(data).erasures
+    without = ErasedUsers.of(entries[:known], no_secret).erased_at
+    fresh = [copy.entry for copy in fresh_erasures(blobs, manifest, keyed_with(user_secret))]
+    found = {(one.user_key, one.erased_at) for one in [*entries[known:], *fresh]}
+    found |= {(user.hex(), at) for user, at in overlaid_erasures(client)}
+    return {bytes.fromhex(key) for key, at in found if at > without.get(key, at - 1)}
 
 
 def promote_in_mlflow(data: Path, blobs: BlobStore) -> Promote:

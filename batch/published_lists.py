@@ -25,10 +25,11 @@ _DIGEST_BYTES: Final = 16
 
 
 class CandidatesSummary(msgspec.Struct, frozen=True):
-    """Of what and when the lists are; `as_of` in epoch ms."""
+    """Of what and when the lists are; `as_of` in epoch ms, `erasures` how many of the lake's they are without."""
 
     as_of: int
     users: int
+    erasures: int = 0
 
 
 def load_summary(data: Path) -> CandidatesSummary:

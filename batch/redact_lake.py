@@ -10,7 +10,6 @@ from functools import partial
 from typing import Final
 
 import msgspec
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.progress import progress
@@ -28,7 +27,7 @@ from shared.ingest.lake_files import read_file, write_file
 from shared.ingest.lake_history import HISTORY_FOLDER
 from shared.ingest.lake_manifest import ErasuresFile, FileEntry, LakeManifest
 from shared.ingest.lake_sealed import SealedFile
-from shared.ingest.redaction import MATCHED_BY, Redaction, erasures_of_table, redact
+from shared.ingest.redaction import MATCHED_BY, Redaction, erasures_unseen, redact
 from shared.ports import BlobStore
 
 DAYS_FOLDER: Final = "lake/days/"
@@ -59,7 +58,7 @@ class LakeErasures:
         """
         known = read_erasures(blobs, before)
         copies = erasures_sealed(blobs, fresh, key_of)
-        copies += _erasures_in(blobs, [entry for entry in before.files if entry.cleared < 0], key_of)
+        copies += erasures_unseen(blobs, before, key_of)
         new = dict.fromkeys(copy.entry for copy in copies)
         held = set(known)
         return cls(before.erasures, [*known, *(one for one in new if one not in held)], copies, key_of)
@@ -126,16 +125,3 @@ def _rewritten(blobs: BlobStore, entry: FileEntry, redaction: Redaction) -> File
     folder = HISTORY_FOLDER if entry.name.startswith(HISTORY_FOLDER) else DAYS_FOLDER
     name = partial("{}{}/day={}/{}.parquet".format, folder, entry.source, entry.day)
     return write_file(blobs, name, entry.source, entry.day, rows)
-
-
-def _erasures_in(blobs: BlobStore, files: Sequence[FileEntry], key_of: KeyOf) -> list[ErasureCopy]:
-    found: list[ErasureCopy] = []
-    with _pool() as pool:
-        for entry, kinds in zip(files, pool.map(partial(_kinds, blobs), files), strict=True):
-            if pc.any(pc.equal(kinds, EventType.USER_ERASED.value)).as_py():
-                found += erasures_of_table(read_file(blobs, entry), key_of)
-    return found
-
-
-def _kinds(blobs: BlobStore, entry: FileEntry) -> pa.ChunkedArray:
-    return read_file(blobs, entry, ("event_type",), as_codes=("event_type",))["event_type"]

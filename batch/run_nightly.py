@@ -108,13 +108,11 @@ def run_stages(stages: Sequence[Stage], resume: str) -> int:
 def seal_first(data: Path, redis_url: str, settings: Settings) -> None:
     """Move what has landed in Redis into the lake; without a Redis that answers there is nothing to move.
 
-    An event that lands afterwards is for the next night.
+    Ingested history gets rows too: erasures. An event that lands afterwards is for the next night.
     """
     blobs = FolderBlobStore(data)
     manifest = read_manifest(blobs)
-    sources = {
-        entry.name: entry.event_source() for entry in (manifest.sources if manifest else ()) if entry.kind == "live"
-    }
+    sources = {entry.name: entry.event_source() for entry in (manifest.sources if manifest else ())}
     live = EventSource(settings.event_source, (settings.partition_count,))
     sources.setdefault(live.name, live)
     with connect(redis_url, timeout_ms=_REDIS_TIMEOUT_MS) as client:
@@ -123,7 +121,8 @@ def seal_first(data: Path, redis_url: str, settings: Settings) -> None:
             for source in sources.values():
                 count = max(*source.partition_counts, settings.partition_count if source.name == live.name else 0)
                 sealed = seal_landing(source.name, range(count), store=store, blobs=blobs)
-                print(f"sealed {sealed:,} landing rows of {source.name}", flush=True)
+                if sealed or source.name == live.name:
+                    print(f"sealed {sealed:,} landing rows of {source.name}", flush=True)
         except InfrastructureFault as error:
             print(f"nothing sealed: {error}", flush=True)
 

@@ -8,6 +8,7 @@ items; an event enqueued after an instant cannot touch its rows.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections import Counter, defaultdict
@@ -29,6 +30,7 @@ from feature_jobs.log_days import events_by_day
 from feature_jobs.page_rows import BASELINE_LENGTH, PageRows
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
+from shared.adapters.user_keys import keyed_with
 from shared.candidates.span import SpanModel, load_span
 from shared.cli import command
 from shared.errors import ConfigurationError
@@ -38,8 +40,10 @@ from shared.features.items import ItemTable
 from shared.features.replay import LoggedEvent, UserShards
 from shared.features.vector import SCHEMA, Matrix
 from shared.features.views import Rows
+from shared.ingest.erased_users import KeyOf, count_erasures, no_secret
 from shared.ingest.lake import ShopSettings, read_manifest
 from shared.recommend import Model, PageRequest, Shelf, default_sources, item_rows, prepare, retrieve, vectorize
+from shared.settings import Settings
 
 SHELF_MS: Final = 5 * MINUTE_MS
 """How old popularity may be at an instant; what is in stock is always read afresh."""
@@ -142,8 +146,8 @@ class Pass:
         return list(islice(shown, BASELINE_LENGTH))
 
 
-def build_training_set(data: Path, limits: Limits) -> None:
-    """Write nightly/training/{label,test}/, baseline.json and summary.json under `data`."""
+def build_training_set(data: Path, limits: Limits, key_of: KeyOf = no_secret) -> None:
+    """Write nightly/training/{label,test}/, baseline.json and summary.json under `data`; `key_of` hashes user ids."""
     started = time.perf_counter()
     blobs = FolderBlobStore(data)
     manifest = read_manifest(blobs)
@@ -158,7 +162,7 @@ def build_training_set(data: Path, limits: Limits) -> None:
     # A session that began before the label period is known by its last event, which is at most a day older.
     found = [
         instant
-        for session in sessions(events_by_day(blobs, fit_end_at - SILENCE_MS))
+        for session in sessions(events_by_day(blobs, fit_end_at - SILENCE_MS, key_of=key_of))
         for instant in instants_of(session, shop.positives)
     ]
     label = sample([one for one in found if fit_end_at <= one.as_of < label_end_at], limits.label_pages, limits.seed)
@@ -173,7 +177,7 @@ def build_training_set(data: Path, limits: Limits) -> None:
     spans = {"label": load_span(data, "fit"), "test": load_span(data, "fit_label")}
     instants = [*label, *test]
     past = Pass(item_ids, shop, {one.user_id for one in instants})
-    for step in schedule(events_by_day(blobs), instants):
+    for step in schedule(events_by_day(blobs, key_of=key_of), instants):
         if isinstance(step, LoggedEvent):
             past.fold(step)
         elif step.as_of < label_end_at:
@@ -194,6 +198,7 @@ def build_training_set(data: Path, limits: Limits) -> None:
             "label_rows": len(label_table.label),
             "test_pages": len(test),
             "test_rows": len(test_table.label),
+            "erasures": count_erasures(manifest),
             "seconds": round(time.perf_counter() - started, 1),
         }
         (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary)))
@@ -263,7 +268,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of the draws, default %(default)s")
     arguments = parser.parse_args(argv)
     limits = Limits(arguments.label_pages, arguments.negatives, arguments.test_pages, arguments.seed)
-    build_training_set(arguments.data, limits)
+    key_of = keyed_with(Settings.from_environment(os.environ).user_key_secret)
+    build_training_set(arguments.data, limits, key_of)
     return 0
 
 

@@ -24,13 +24,18 @@ from feature_jobs.recompute import Exposure, Past
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_state import RedisStateStore
+from shared.adapters.user_keys import keyed_with
 from shared.cli import command
 from shared.errors import ReleaseUnavailable, StateUnavailable
 from shared.features.definitions import STATE_VERSION
 from shared.features.vector import SCHEMA
+from shared.ingest.erased_exposures import lines_gone
+from shared.ingest.erased_users import ErasedUsers, KeyOf, erased_users, no_secret
+from shared.ingest.lake import read_manifest as read_lake_manifest
 from shared.ingest.lake import read_rows
 from shared.ingest.logged_events import logged_events
 from shared.ingest.partitioning import live_source
+from shared.ingest.redaction import together
 from shared.ingest.seal import seal_landing
 from shared.ports import BlobStore
 from shared.releases.manifest import read_manifest
@@ -40,18 +45,25 @@ REPORT_FOLDER: Final = "nightly/parity"
 _REPORT_EVERY_S: Final = 3.0
 
 
-def check_parity(blobs: BlobStore, threshold: float = THRESHOLD) -> Differences:
-    """Recompute every exposure that the lake covers; time grows with events and exposures, each looked at once."""
+def check_parity(blobs: BlobStore, threshold: float = THRESHOLD, *, key_of: KeyOf = no_secret) -> Differences:
+    """Recompute every exposure that the lake covers; time grows with events and exposures, each looked at once.
+
+    What was shown to a user before she was erased cannot be recomputed without her; it is counted.
+    """
     started = time.perf_counter()
-    rows = read_rows(blobs)
+    users = erased_users(blobs, read_lake_manifest(blobs), key_of)
+    rows = together(read_rows(blobs), users)
     coverage = _coverage(rows)
     past = Past.of(logged_events(rows))
     print(f"{rows.num_rows:,} rows of the lake read in {time.perf_counter() - started:.1f} s", flush=True)
     zone_of = cache(partial(_time_zone, blobs))
     differences = Differences(threshold)
+    gone = lines_gone(blobs)
+    if gone:
+        differences.skipped["gone: their users were erased"] = gone
     started = reported = time.perf_counter()
     for exposures, ended in by_minute(blobs):
-        for exposure, zone in _comparable(exposures, coverage, zone_of, differences):
+        for exposure, zone in _comparable(exposures, coverage, zone_of, users, differences):
             differences.add(exposure, exposure.logged(), past.vectors(exposure, zone))
             if time.perf_counter() - reported > _REPORT_EVERY_S:
                 reported = time.perf_counter()
@@ -66,6 +78,7 @@ def _comparable(
     exposures: Sequence[Exposure],
     coverage: dict[str, int],
     zone_of: Callable[[str], ZoneInfo | None],
+    users: ErasedUsers,
     differences: Differences,
 ) -> Iterator[tuple[Exposure, ZoneInfo]]:
     """Those that can be compared, with their release's time zone; the others are counted by reason."""
@@ -73,6 +86,8 @@ def _comparable(
         zone = zone_of(exposure.release)
         if exposure.schema != SCHEMA.digest or exposure.state_version != STATE_VERSION:
             differences.skipped["other feature schema"] += 1
+        elif exposure.as_of <= users.erased_at.get(exposure.user_key, exposure.as_of - 1):
+            differences.skipped["its user was erased"] += 1
         elif not exposure.items:
             differences.skipped["empty page"] += 1
         elif not _covered(exposure, coverage):
@@ -143,7 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     blobs = FolderBlobStore(arguments.data)
     if not arguments.no_seal:
         print(_seal(blobs, Settings.from_environment(os.environ)))
-    differences = check_parity(blobs, arguments.threshold)
+    key_of = keyed_with(Settings.from_environment(os.environ).user_key_secret)
+    differences = check_parity(blobs, arguments.threshold, key_of=key_of)
     report = differences.report()
     print(differences.table())
     if differences.rows:

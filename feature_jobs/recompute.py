@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 
-from shared.events import ItemId
+from shared.events import ItemId, keyed_user
 from shared.features.definitions import LISTS
 from shared.features.fold import fold_user
 from shared.features.items import ItemTable
@@ -39,6 +39,7 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     schema: str
     features_count: int
     user_id: str
+    user_key: str = ""
     as_of: int
     fallback: str | None
     visibility: dict[str, int]
@@ -154,7 +155,7 @@ class Past:
         for logged in events:
             part = f"{logged.source}.{logged.partition}"
             parts.setdefault(part, []).append(logged)
-            user_id = logged.event.user_id
+            user_id = logged.event.subject
             if user_id is not None:
                 users.setdefault(user_id, FoldedUser()).events.setdefault(part, []).append(logged)
         return cls(parts, users)
@@ -162,7 +163,8 @@ class Past:
     def vectors(self, exposure: Exposure, time_zone: ZoneInfo) -> Matrix:
         """float32[n, F] of the page's items as the features say they must have been, in the release's time zone."""
         table = self._items_at(exposure.worker, exposure.item_marks)
-        user_of = self._users.get(exposure.user_id) or FoldedUser()
+        names = exposure.user_id, keyed_user(exposure.user_key)
+        user_of = next((self._users[name] for name in names if name in self._users), None) or FoldedUser()
         shopper = user_of.shopper(exposure.visibility, exposure.as_of)
         lists = user_lists(shopper.state, table.row_of, LISTS)
         user = UserView(shopper.state, exposure.as_of, lists, time_zone)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, override
 from zoneinfo import ZoneInfo
@@ -21,10 +23,15 @@ from numpy.typing import NDArray
 from feature_jobs.feast_catalog.declarations import ITEM_KEY, USER_KEY
 from feature_jobs.feast_catalog.values import Key, Moment, features_named
 from shared.adapters.folder_blob import FolderBlobStore
+from shared.adapters.user_keys import keyed_with
 from shared.errors import ConfigurationError
+from shared.events import keyed_user
 from shared.features.replay import LoggedEvent, Replay
+from shared.features.shard import Shopper
 from shared.ingest.lake import read_manifest, read_rows
 from shared.ingest.logged_events import in_log_time, logged_events
+from shared.ingest.redaction import Redaction, redaction_of_lake, without_erased
+from shared.settings import Settings
 
 CLASS_PATH: Final = f"{__name__}.RecommndrOfflineStore"
 NOT_STORED: Final = (
@@ -152,7 +159,8 @@ def moments(data: Path, instants: NDArray[np.int64]) -> Iterator[tuple[Moment, l
     order = np.argsort(instants, kind="stable")
     if not len(order):
         return
-    events = _events_until(data, int(instants[order[-1]]))
+    redaction = _redaction(data)
+    events = _events_until(data, int(instants[order[-1]]), redaction)
     time_zone = _time_zone(data)
     replay, ahead = Replay(), next(events, None)
     starts = np.flatnonzero(np.diff(instants[order], prepend=instants[order[0]] - 1))
@@ -161,12 +169,24 @@ def moments(data: Path, instants: NDArray[np.int64]) -> Iterator[tuple[Moment, l
         while ahead is not None and ahead.enqueued_at <= as_of:
             replay.fold(ahead)
             ahead = next(events, None)
-        yield Moment(as_of, replay.items, replay.users.shopper, time_zone), rows.tolist()
+        yield Moment(as_of, replay.items, partial(_shopper, replay, redaction), time_zone), rows.tolist()
 
 
-def _events_until(data: Path, last_at: int) -> Iterator[LoggedEvent]:
+def _shopper(replay: Replay, redaction: Redaction, user_id: str, as_of: int) -> Shopper:
+    """Whoever was erased stands under her keyed hash."""
+    key = redaction.users.key(user_id) if redaction.users else None
+    return replay.users.shopper(user_id if key is None else keyed_user(key), as_of)
+
+
+def _redaction(data: Path) -> Redaction:
+    blobs = FolderBlobStore(data)
+    secret = Settings.from_environment(os.environ).user_key_secret
+    return redaction_of_lake(blobs, read_manifest(blobs), keyed_with(secret))
+
+
+def _events_until(data: Path, last_at: int, redaction: Redaction) -> Iterator[LoggedEvent]:
     rows = read_rows(FolderBlobStore(data), until_enqueued_at=last_at)
-    return logged_events(in_log_time(rows))
+    return logged_events(in_log_time(without_erased(rows, redaction)))
 
 
 def _time_zone(data: Path) -> ZoneInfo:

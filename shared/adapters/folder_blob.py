@@ -14,6 +14,8 @@ from shared.errors import InfrastructureFault
 _TEMPORARY = ".recommndr-"
 """What the name of every file begins with that is no blob: half-written files and the lock."""
 
+_LOCK = f"{_TEMPORARY}lock"
+
 
 class FolderBlobStore:
     """Blobs as files below `root`, which is made on the first write.
@@ -78,6 +80,18 @@ class FolderBlobStore:
         except OSError as error:
             raise InfrastructureFault(f"cannot delete {path}: {error.strerror}; check its rights") from error
 
+    def delete_unfinished(self, before_at: int) -> int:
+        """Remove what writes that were killed left lying before this instant (epoch ms); returns how many files."""
+        found = 0
+        for parent, _, files in os.walk(self.root):
+            for file in files:
+                path = Path(parent) / file
+                with suppress(FileNotFoundError):
+                    if file.startswith(_TEMPORARY) and file != _LOCK and path.stat().st_mtime * 1000 < before_at:
+                        path.unlink()
+                        found += 1
+        return found
+
     def _path(self, name: str) -> Path:
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ".." in parts or "\0" in name or "\\" in name:
@@ -90,7 +104,7 @@ class FolderBlobStore:
     def _locked(self) -> Iterator[None]:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / f"{_TEMPORARY}lock").open("ab")
+            lock = (self.root / _LOCK).open("ab")
         except OSError as error:
             raise InfrastructureFault(f"cannot lock {self.root}: {error.strerror}; check its rights") from error
         with lock:

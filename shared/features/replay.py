@@ -30,7 +30,7 @@ class UserShards:
 
     def fold(self, logged: LoggedEvent) -> bool:
         """Fold into the user's shard; False when the event id was accepted before."""
-        user_id = logged.event.user_id
+        user_id = logged.event.subject
         if user_id is None:
             return True
         shards = self._shards.setdefault(user_id, {})

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from shared.errors import CorruptRecord, LakeConflict
+from shared.errors import ConfigurationError, CorruptRecord, LakeConflict
 from shared.events import Event, EventType
 from shared.ingest.lake_manifest import ErasuresFile, LakeManifest
 from shared.ingest.lake_rows import parse_landing_line
@@ -25,6 +25,11 @@ CLOCKS_APART_MS: Final = 3600 * 1000
 
 KeyOf = Callable[[str], str]
 """A user's id to the keyed hash that stands for her, 32 hexadecimal digits."""
+
+
+def no_secret(_user_id: str) -> str:
+    """The `KeyOf` of who has no secret; raises ConfigurationError as soon as somebody was erased."""
+    raise ConfigurationError("the lake holds erasures, whose users are found by USER_KEY_SECRET, and none was given")
 
 
 class ErasureEntry(Struct, frozen=True, array_like=True):
@@ -148,10 +153,20 @@ def write_erasures(blobs: BlobStore, entries: Sequence[ErasureEntry]) -> Erasure
     return ErasuresFile(name=name, sha256=digest, count=len(entries))
 
 
-def erased_users(blobs: BlobStore, manifest: LakeManifest | None, key_of: KeyOf) -> ErasedUsers:
-    """Everybody erased by what the lake holds, compacted or only sealed. Raises LakeConflict."""
+def fresh_erasures(blobs: BlobStore, manifest: LakeManifest | None, key_of: KeyOf) -> list[ErasureCopy]:
+    """The accepted erasures that are sealed and not compacted yet. Raises LakeConflict."""
     try:
-        fresh = erasures_sealed(blobs, not_yet_in(sealed_files(blobs), manifest), key_of)
+        return erasures_sealed(blobs, not_yet_in(sealed_files(blobs), manifest), key_of)
     except FileNotFoundError as error:
         raise LakeConflict(f"{error} any more: the lake was compacted meanwhile; run it again") from error
+
+
+def erased_users(blobs: BlobStore, manifest: LakeManifest | None, key_of: KeyOf) -> ErasedUsers:
+    """Everybody erased by what the lake holds, compacted or only sealed. Raises LakeConflict."""
+    fresh = fresh_erasures(blobs, manifest, key_of)
     return ErasedUsers.of([*read_erasures(blobs, manifest), *(copy.entry for copy in fresh)], key_of)
+
+
+def count_erasures(manifest: LakeManifest | None) -> int:
+    """How many erasures the manifest's files are cleared of: what a stage that reads them is without, too."""
+    return 0 if manifest is None or manifest.erasures is None else manifest.erasures.count

@@ -15,9 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shared.events import EventType, keyed_user
-from shared.ingest.erased_users import CLOCKS_APART_MS, ErasedUsers, ErasureCopy, KeyOf, erasure_of
+from shared.ingest.erased_users import (
+    CLOCKS_APART_MS,
+    ErasedUsers,
+    ErasureCopy,
+    KeyOf,
+    erasure_of,
+    fresh_erasures,
+    read_erasures,
+)
+from shared.ingest.lake_files import read_file
+from shared.ingest.lake_manifest import LakeManifest
 from shared.ingest.lake_table import events_of_table
-from shared.ports import Verdict
+from shared.ports import BlobStore, Verdict
 
 ERASED: Final = "erased"
 """The reason of a dead row whose body went with its user."""
@@ -57,7 +67,7 @@ class Redaction:
         return cls(users, below)
 
     def mask(self, rows: pa.Table) -> Mask:
-        """bool[n]: the rows of a lake table (`MATCHED_BY` at least) that go."""
+        """bool[n]: the rows of a lake table (`MATCHED_BY`; without `body` nothing of dead letters) that go."""
         mask = np.zeros(rows.num_rows, dtype=np.bool_)
         if not self.users:
             return mask
@@ -87,10 +97,10 @@ class Redaction:
 
     def _undecoded(self, rows: pa.Table) -> Mask:
         """Dead rows whose bytes name an erased user; when that took effect cannot be told, so they go."""
-        bodies = rows["body"]
         mask = np.zeros(rows.num_rows, dtype=np.bool_)
-        if bodies.null_count == rows.num_rows:
+        if "body" not in rows.schema.names or rows["body"].null_count == rows.num_rows:
             return mask
+        bodies = rows["body"]
         for place in np.flatnonzero(np.asarray(pc.is_valid(bodies))).tolist():
             mask[place] = any(self.users.key(user_id) for user_id in _users_named(bodies[place].as_py()))
         return mask
@@ -140,6 +150,30 @@ def erasures_of_table(rows: pa.Table, key_of: KeyOf) -> list[ErasureCopy]:
         for source, partition, sequence, enqueued_at, event in zip(*coordinates, events_of_table(chosen), strict=True)
         if event is not None
     ]
+
+
+def erasures_unseen(blobs: BlobStore, manifest: LakeManifest | None, key_of: KeyOf) -> list[ErasureCopy]:
+    """The accepted erasures in files that no compaction has looked into: new history, or an older lake's.
+
+    Raises LakeConflict, FileNotFoundError.
+    """
+    found: list[ErasureCopy] = []
+    for entry in () if manifest is None else manifest.files:
+        if entry.cleared < 0 and _erasures(read_file(blobs, entry, ("event_type",), as_codes=("event_type",))).any():
+            found += erasures_of_table(read_file(blobs, entry), key_of)
+    return found
+
+
+def redaction_of_lake(blobs: BlobStore, manifest: LakeManifest | None, key_of: KeyOf) -> Redaction:
+    """Of everybody whom the lake, compacted or only sealed, says was erased. Raises LakeConflict."""
+    copies = [*erasures_unseen(blobs, manifest, key_of), *fresh_erasures(blobs, manifest, key_of)]
+    entries = [*read_erasures(blobs, manifest), *(copy.entry for copy in copies)]
+    return Redaction.of(ErasedUsers.of(entries, key_of), copies)
+
+
+def without_erased(rows: pa.Table, redaction: Redaction) -> pa.Table:
+    """A whole lake table as the next compaction leaves it, erased users under their keyed hash."""
+    return together(redact(rows, redaction)[0], redaction.users) if redaction.users else rows
 
 
 def _keyed_erasures(rows: pa.Table, key_of: KeyOf, mask: Mask) -> tuple[pa.Table, Mask]:
