@@ -52,7 +52,7 @@ def delete_user_profile(user_id: UserIdPath, worker: Worker) -> Response:
 
 
 @router.get(
-    "/erasures/{receipt}", dependencies=[access.ANYONE], response_model=ErasureReport, responses=problems(404, 503)
+    "/erasures/{receipt}", dependencies=[access.ANYONE], response_model=ErasureReport, responses=problems(404, 422, 503)
 )
 def erasure(receipt: ReceiptPath, worker: Worker) -> Response:
     """Each store that may hold something of the user, and when it was or will be rid of it."""

@@ -6,12 +6,14 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from shared.adapters.keys import user_key
 from shared.catalog import CatalogEntry
 from shared.errors import InvalidEvent
-from shared.events import BEHAVIOUR, FUTURE_LIMIT_MS, EventType, decode_event, id_hash
+from shared.events import BEHAVIOUR, FUTURE_LIMIT_MS, EventType, decode_event, id_hash, keyed_user
 from shared.features.fold import ItemCounters, fold_item, fold_user
 from shared.features.shard import RING_SIZE, RING_SPAN_MS, UserShard
 from shared.ports import LogRecord, Verdict
+from tests.chaos.scale import SECRET
 from tests.chaos.worker import poisoned
 
 
@@ -65,7 +67,8 @@ class CleanPartition:
             entry = self.products.setdefault(item, CatalogEntry(item_id=event.item_id, fields={}))
             entry.apply(event, record.enqueued_at)
             return Verdict.ACCEPTED
-        user = str(event.user_id)
+        # Events name her by her id, erasures by its hash: here she has one name.
+        user = keyed_user(user_key(str(event.subject), SECRET).hex())
         accepted = self._rings.setdefault(user, NaiveRing()).accepts(event.event_id, record.enqueued_at)
         if user not in self.users:
             self.users[user] = UserShard.empty()

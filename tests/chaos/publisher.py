@@ -5,6 +5,7 @@ from __future__ import annotations
 from redis import Redis
 
 from shared.adapters.redis_log import RedisEventLog
+from shared.events import partition_of
 from shared.ports import LogRecord
 from tests.chaos.scale import SOURCE, Scale, keys_of
 from tests.chaos.workload import Workload
@@ -30,7 +31,10 @@ class Publisher:
         at, events = batch
         for partition in range(self._scale.partitions):  # the broker's clock never runs back: it stays at this instant
             self._client.set(keys_of(partition).broker_clock, at)
-        appended = self._log.append([(one.key, one.body) for one in events])
+        places = [
+            partition_of(one.key, self._scale.partitions) if one.partition is None else one.partition for one in events
+        ]
+        appended = self._log.append_to(list(zip(places, (one.body for one in events), strict=True)))
         for one, place in zip(events, appended, strict=True):
             assert place is not None, "the embedded log acknowledges all or raises"
             assert place.sequence is not None, "the embedded log tells where it put an event"

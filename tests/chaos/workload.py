@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from shared.adapters.keys import user_key
 from shared.events import Event, EventType, ItemId, UserId, encode_event, from_ms
-from tests.chaos.scale import Scale
+from tests.chaos.scale import SECRET, Scale
 
 START_AT = 2_000_000_000_000
 """The first instant of the log; ahead of every clock, so that the broker takes the workload's instants for its own."""
@@ -30,10 +31,11 @@ _GARBAGE = (b"", b"{", b"\xff\x00", b'{"event_id":"x"}', b"[]", b"null", b'{"eve
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One event as a client sends it: what chooses its partition, and its bytes."""
+    """One event as a client sends it: what chooses its partition, or which one it names, and its bytes."""
 
     key: str
     body: bytes
+    partition: int | None = None
 
 
 @dataclass(slots=True)
@@ -65,8 +67,9 @@ class Workload:
             numbers = range(start, min(start + self.scale.append, self.scale.events))
             fresh: list[Sent] = []
             for number in numbers:
-                fresh.append(self._next(draw, number, at, sent))
-                sent.append(fresh[-1])
+                one = self._next(draw, number, at, sent)
+                sent.append(one)
+                fresh += self._copies(one)
             yield at, fresh
 
     def _next(self, draw: random.Random, number: int, at: int, sent: list[Sent]) -> Sent:
@@ -84,6 +87,12 @@ class Workload:
         elif draw.random() < 0.01:
             behind = -draw.randrange(23 * HOUR_MS)  # a client's clock that is ahead
         return self._event(draw, f"event-{self.seed}-{number}", at - behind)
+
+    def _copies(self, one: Sent) -> list[Sent]:
+        """The event; an erasure that names a partition goes to each of them, as DELETE /user_profile sends it."""
+        if one.partition is None:
+            return [one]
+        return [replace(one, partition=partition) for partition in range(self.scale.partitions)]
 
     def _again(self, draw: random.Random, sent: list[Sent]) -> Sent:
         """An event sent once more: within the batch, some batches later, or when nobody remembers it."""
@@ -113,6 +122,11 @@ class Workload:
         elif kind is None and roll < 0.06:
             changes = {"hidden_items": [item]}
             event = Event(event_type=EventType.PREFERENCES_SET, user_id=user, changes=changes, **common)
+        elif kind is None and roll < 0.062:
+            receipt = f"{draw.getrandbits(128):032x}"
+            changes = {"user_key": user_key(user, SECRET).hex(), "receipt": receipt}
+            event = Event(event_type=EventType.USER_ERASED, changes=changes, **common)
+            return Sent(event.partition_key, encode_event(event), partition=0)
         elif kind is None and roll < 0.063:
             event = Event(event_type=EventType.USER_ERASED, user_id=user, **common)
         else:
