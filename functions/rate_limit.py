@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,7 +35,8 @@ class RateLimit:
         self._interval_s = 60.0 / per_minute
         self.capacity = max(1, per_minute * BURST_S // 60)
         self._tolerance_s = self._interval_s * (self.capacity - 1)
-        self._full_again_at: dict[str, float] = {}
+        # Not a dict: what is deleted at its front leaves holes that the next search for the front walks over.
+        self._full_again_at: OrderedDict[str, float] = OrderedDict()
 
     def take(self, caller: str, now_s: float) -> Decision:
         """Count one request of `caller` at `now_s`, an instant of a monotonic clock in seconds."""
@@ -46,7 +48,7 @@ class RateLimit:
             full_at += self._interval_s
         self._full_again_at[caller] = full_at
         if len(self._full_again_at) > MOST_CALLERS:
-            del self._full_again_at[next(iter(self._full_again_at))]
+            self._full_again_at.popitem(last=False)
         remaining = self.capacity - math.ceil((full_at - now_s) / self._interval_s - 1e-6)
         return Decision(allowed, self.capacity, max(0, remaining), 0.0 if allowed else wait_s)
 

@@ -13,7 +13,8 @@ import uuid
 from http import HTTPStatus
 from typing import ClassVar, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from shared.log_lines import FIELDS
 from shared.settings import Settings
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 HEAD_ALLOWANCE_BYTES: Final = 512 * 1024
 """Beyond the headers' own limit: the longest query, and a read that began with something else."""
+LONGEST_URL_BYTES: Final = 65_535
+"""What httptools takes apart."""
 MOST_PIPELINED: Final = 100
 
 
@@ -36,6 +39,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _in_head = False
     _whole = True
     _head_bytes = 0
+    _answered: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """A connection must bring a request in time."""
@@ -46,6 +50,10 @@ class GuardedProtocol(HttpToolsProtocol):
         """Nothing is due any more."""
         self._clear_deadline()
         self.resume_writing()
+        if self._answered is not None:
+            # uvicorn tells only the request that came last; the one being answered would write to a closed socket.
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -69,15 +77,31 @@ class GuardedProtocol(HttpToolsProtocol):
         self._clear_deadline()
         if self.transport.is_closing():
             return
+        if len(self.url) > LONGEST_URL_BYTES:
+            self._refuse(414, "address_too_long", f"the address has more than {LONGEST_URL_BYTES} bytes")
+            return
         super().on_headers_complete()
         if len(self.pipeline) > MOST_PIPELINED:
             self.transport.close()
+
+    def on_body(self, body: bytes) -> None:
+        """Of a connection that is being closed nothing more is taken."""
+        if not self.transport.is_closing():
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._whole = True
         self._clear_deadline()
-        super().on_message_complete()
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade that is not offered is ignored, as RFC 9110 (section 7.8) has it, and no news."""
 
     def on_response_complete(self) -> None:
         """What comes of a body after its answer has a deadline too."""

@@ -17,7 +17,7 @@ from shared.settings import Settings
 log = logging.getLogger(__name__)
 
 MOST_HEADERS: Final = 100
-MOST_QUERY_BYTES: Final = 128 * 1024
+MOST_QUERY_BYTES: Final = 65_535
 """500 excluded ids of the longest kind fit."""
 MOST_DRAINED_BYTES: Final = 64 * 1024**2
 """So much of a body that is too large is read and thrown away, so that its sender can read the answer."""

@@ -31,6 +31,7 @@ from azure_functions_runtime.native_invocation import (  # type: ignore[import-u
 HTTP = "httpTrigger"
 EVENT_HUB = "eventHubTrigger"
 TIMER = "timerTrigger"
+REQUEST_ID = "0f9a1b2c-0000-4000-8000-00000000beef"
 HOST_NAME = "recommndr.azurewebsites.net"
 ADDRESS_CHARACTERS = "/:@!$&'()*+,;=-._~"
 
@@ -246,7 +247,8 @@ def _rpc_http(function: IndexedFunction, request: Request) -> dict[str, Any]:
 
 def sent_headers(request: Request) -> dict[str, str]:
     """The headers that reach a server, names in lower case."""
-    sent = {"host": HOST_NAME} | {key.lower(): value for key, value in request.headers.items()}
+    given = {key.lower(): value for key, value in request.headers.items()}
+    sent = {"host": HOST_NAME, "x-request-id": REQUEST_ID} | given
     return sent | ({"content-length": str(len(request.body))} if request.body else {})
 
 
