@@ -42,7 +42,10 @@ def parse_blob_address(url: str) -> BlobAddress:
     """
     parts = urlsplit(url)
     path = [unquote(part) for part in parts.path.split("/") if part]
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        # It may hold a key or a signature, so it is not shown.
+        raise ConfigurationError("no blob address has a user, a query or a fragment; access is by identity")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigurationError(f"{url!r} is no blob address: https://<account>.blob.core.windows.net/<container>")
     account = []
     if parts.scheme == "http":
@@ -64,9 +67,9 @@ def open_blobs(url: str, connection: str = "") -> BlobStore:
     """
     if not is_blob_address(url):
         return FolderBlobStore(Path(url))
+    address = parse_blob_address(url)
     from shared.adapters.azure_blob import open_azure_blobs  # noqa: PLC0415 - Azure's SDK takes 0.5 s that a folder saves
 
-    address = parse_blob_address(url)
     return open_azure_blobs(address, connection)
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import base64
 import errno
 import io
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,16 +17,30 @@ from azure.storage.blob import ContainerClient
 from urllib3 import HTTPResponse
 
 from shared.adapters.azure_blob import AzureBlobStore
+from shared.adapters.blob_address import BlobAddress, open_blobs, parse_blob_address, read_blob
 from shared.adapters.folder_blob import FolderBlobStore
-from shared.errors import InfrastructureFault
+from shared.errors import ConfigurationError, InfrastructureFault
 from shared.ports import BlobStore
+from tests.contract.azurite_server import CONNECTION, Azurite
 
-STORES: dict[str, Callable[[Path], BlobStore]] = {"folder": lambda root: FolderBlobStore(root / "blobs")}
+Make = Callable[[pytest.FixtureRequest, Path], BlobStore]
+ON_AZURITE = pytest.mark.xdist_group("azurite")
 
 
-@pytest.fixture(params=STORES)
+def emulated(request: pytest.FixtureRequest) -> BlobStore:
+    server: Azurite = request.getfixturevalue("azurite")
+    return open_blobs(server.new_container(), CONNECTION)
+
+
+STORES: dict[str, Make] = {
+    "folder": lambda _, root: FolderBlobStore(root / "blobs"),
+    "azurite": lambda request, _: emulated(request),
+}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=ON_AZURITE if name == "azurite" else ()) for name in STORES])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
-    return STORES[request.param](tmp_path)
+    return STORES[request.param](request, tmp_path)
 
 
 def test_what_is_written_is_read(blobs: BlobStore) -> None:
@@ -80,8 +96,8 @@ def test_of_many_replacing_at_once_none_is_lost(blobs: BlobStore) -> None:
             times -= blobs.replace("count", str(int(held) + 1).encode(), held)
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(add, [10] * 4))
-    assert blobs.read("count") == b"40"
+        list(pool.map(add, [5] * 4))
+    assert blobs.read("count") == b"20"
 
 
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../up", "a/../../up", "a/..", "a\0b", "a\\..\\b"])
@@ -218,3 +234,62 @@ def test_azure_refuses_names_that_the_folder_refuses(name: str) -> None:
     with pytest.raises(ValueError, match="no blob name"):
         azure(wire).write(name, b"")
     assert wire.asked == []
+
+
+@ON_AZURITE
+def test_a_folder_of_a_container_is_a_store_of_its_own(azurite: Azurite) -> None:
+    url = azurite.new_container()
+    whole, one = open_blobs(url, CONNECTION), open_blobs(f"{url}/shops/one", CONNECTION)
+    one.write("lake/a", b"1")
+    whole.write("shops/oneself/b", b"2")
+    assert list(one.names("")) == ["lake/a"]
+    assert list(one.names("lake/")) == ["lake/a"]
+    assert whole.read("shops/one/lake/a") == b"1"
+    assert one.replace("lake/a", b"3", b"1")
+    assert read_blob(f"{url}/shops/one/lake/a", CONNECTION) == b"3"
+    one.delete("lake/a")
+    assert list(whole.names("")) == ["shops/oneself/b"]
+    with pytest.raises(FileNotFoundError):
+        read_blob(f"{url}/shops/one/lake/a", CONNECTION)
+
+
+@ON_AZURITE
+def test_what_the_emulator_refuses_is_a_fault_and_names_no_key(azurite: Azurite) -> None:
+    absent = open_blobs(f"{azurite.account_url}/not-there", CONNECTION)
+    with pytest.raises(InfrastructureFault, match="container"):
+        absent.read("a")
+    wrong = base64.b64encode(b"another key of theirs").decode()
+    refused = open_blobs(azurite.new_container(), f"AccountName=devstoreaccount1;AccountKey={wrong}")
+    for act in (lambda: refused.read("a"), lambda: refused.write("a", b""), lambda: list(refused.names(""))):
+        with pytest.raises(InfrastructureFault) as caught:
+            act()
+        assert wrong not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "connection", "message"),
+    [
+        ("http://127.0.0.1:10000/devstoreaccount1/lake", "", "BLOB_CONNECTION"),
+        ("http://127.0.0.1:10000/devstoreaccount1/lake", "AccountName=x", "BLOB_CONNECTION"),
+        ("https://shop.blob.core.windows.net/lake", CONNECTION, "leave it empty for Azure"),
+        ("http://shop.blob.core.windows.net/account/lake", CONNECTION, "use https"),
+        ("http://127.0.0.1.evil.example/account/lake", CONNECTION, "use https"),
+        ("ftp://files/lake", "", "no blob address"),
+        ("https://shop.blob.core.windows.net/", "", "no container"),
+        ("https://shop.blob.core.windows.net/Lake", "", "no container"),
+        ("https://shop.blob.core.windows.net/lake/../x", "", "holds . or .."),
+        ("https://shop.blob.core.windows.net/lake?sig=secret", "", "access is by identity"),
+        ("https://user:secret@shop.blob.core.windows.net/lake", "", "access is by identity"),
+    ],
+)
+def test_an_address_that_is_none_is_refused(url: str, connection: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)) as caught:
+        open_blobs(url, connection)
+    assert "secret" not in str(caught.value)
+
+
+def test_addresses_are_taken_apart() -> None:
+    assert parse_blob_address("https://shop.blob.core.windows.net/lake/a%20b/c.csv") == BlobAddress(
+        "https://shop.blob.core.windows.net", "lake", "a b/c.csv"
+    )
+    assert parse_blob_address("http://[::1]:10000/acc/lake") == BlobAddress("http://[::1]:10000/acc", "lake", "")
