@@ -16,12 +16,6 @@ from shared.errors import BrokerUnavailable, InvalidEvent, ReleaseUnavailable
 from shared.events import EventType, from_ms, id_hash
 from shared.features.items import ItemTable
 
-RESET: Final[Mapping[str, Any]] = {
-    "title": "", "description": "", "categories": [], "brand": None, "price_cents": 0, "stock": None, "hidden": False,
-    "deleted": False, "attributes": {},
-}  # fmt: skip
-"""What a whole product says of the fields it leaves out. `arrived_at` stays as it is: an item arrives once."""
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
