@@ -64,6 +64,8 @@ class SearchIndex:
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         weakref.finalize(self, self._connection.close)
+        if not data:
+            raise CorruptRecord("the search index is empty")  # SQLite would call it a lack of memory
         try:
             self._connection.deserialize(data)
             facts = dict(self._connection.execute("SELECT name, value FROM snapshot"))
@@ -97,11 +99,12 @@ class SearchIndex:
         return self._postings(word, many=self.having(word) >= MANY, begins=False)
 
     def beginning_postings(self, beginning: str) -> Postings:
-        """The items in whose id, title, brand or categories a word begins so."""
+        """The items in whose id, title, brand or categories a word begins so; of a word of many items, all of them."""
         first, last = bisect_left(self.words, beginning), bisect_left(self.words, beginning + _LAST)
-        if last - first == 1:
+        many = self._passed[last] - self._passed[first] >= MANY
+        if many and last - first == 1:
             return self.postings(self.words[first])
-        return self._postings(beginning, many=self._passed[last] - self._passed[first] >= MANY, begins=True)
+        return self._postings(beginning, many=many, begins=True)
 
     def _postings(self, word: str, *, many: bool, begins: bool) -> Postings:
         with self._lock:

@@ -8,6 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.features.aggregations import NEVER
+
 TEXT_SHARE: Final = 0.7
 """How much the text counts against the ranker in a personal order: measured in docs/decisions/0016-search.md."""
 
@@ -43,7 +45,7 @@ def first(
         Sort.RELEVANCE: -scores,
         Sort.PRICE: price_cents,
         Sort.PRICE_DOWN: -price_cents,
-        Sort.NEWEST: -arrived_at,
+        Sort.NEWEST: np.where(arrived_at == NEVER, 0, -arrived_at),
         Sort.POPULARITY: -popularity,
     }
     columns = (keys[sort], -popularity, -scores)

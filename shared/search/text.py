@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any, Final
@@ -20,8 +21,12 @@ WEIGHTS: Final[Mapping[str, float]] = {
 """Columns of the index, in order, with their weights in BM25."""
 NAMING: Final = ("item_id", "title", "brand", "categories")
 """Columns in which the beginning of a word is enough; in long texts it would find too much."""
-TOKENIZER: Final = "unicode61 remove_diacritics 2"
+TOKENIZER: Final = "unicode61 remove_diacritics 2 categories ''L* N* M* Co''"
+"""Marks are parts of words: the vowels of many scripts are such."""
 
+_ACCENTS: Final = frozenset({*range(10, 36), *range(200, 256)})
+"""Combining classes: points of Hebrew and Arabic, accents above and below. Not those that make another syllable."""
+_PLAIN: Final = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ħ": "h", "\u0131": "i", "æ": "ae", "œ": "oe"})
 _IDEOGRAPH = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f])")
 
 
@@ -39,14 +44,17 @@ def texts_of(product: Product) -> tuple[str, ...]:
 
 
 def readable(text: str) -> str:
-    """The text as the tokenizer takes it: no NUL, no unpaired surrogate, every ideograph or kana a word of its own.
+    """The text as the tokenizer takes it: folded where FTS5 does not, every ideograph or kana a word of its own.
 
-    Writing without spaces would otherwise be one long word, found by its beginning only.
+    No NUL, no unpaired surrogate; case, accents and vowel points gone in every script, letters with a stroke and
+    ligatures as plain ones. Writing without spaces would otherwise be one long word, found by its beginning only.
     """
     if text.isascii():
         return text.replace("\0", " ")
     whole = text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
-    return _IDEOGRAPH.sub(r" \1 ", whole)
+    parts = unicodedata.normalize("NFKD", whole.casefold()).translate(_PLAIN)
+    kept = "".join(part for part in parts if unicodedata.combining(part) not in _ACCENTS)
+    return _IDEOGRAPH.sub(r" \1 ", unicodedata.normalize("NFC", kept))
 
 
 def digest_of(texts: tuple[str, ...]) -> int:
