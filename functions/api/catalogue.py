@@ -29,7 +29,7 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=120,
-        pattern="^[ -.0-~]*$",
+        pattern="^[!-.0-~]+$",
         description="Yours, unique for this change: it becomes the event's id",
     ),
 ]
