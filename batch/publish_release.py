@@ -17,8 +17,8 @@ from typing import Final
 
 from redis import Redis
 
-from batch.activation import Change, activate
 from batch.published_lists import built_release, item_lists, load_summary, user_records
+from shared.adapters.activation import Change, activate
 from shared.adapters.erased_overlays import overlaid_erasures
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.keys import user_key

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from batch.activation import activate, active_release, check_usable, earlier_releases, roll_back
 from batch.publish_release import describe, promote_in_mlflow
+from shared.adapters.activation import activate, active_release, check_usable, earlier_releases, roll_back
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_releases import RedisReleaseStore

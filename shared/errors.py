@@ -35,6 +35,18 @@ class ReleaseUnavailable(RecommndrError):
     """A release cannot be loaded: a file is missing, or differs from its checksum."""
 
 
+class UnusableRelease(ReleaseUnavailable):
+    """A release may not be given traffic: its files or lists are not whole, or there is none to go back to."""
+
+
+class UnknownRelease(RecommndrError):
+    """No finished release has this id."""
+
+
+class UnknownDeadLetter(RecommndrError):
+    """The log has no dead row at these coordinates."""
+
+
 class UnknownRecommendation(RecommndrError):
     """There is no record of a page with this id; the message tells why not."""
 
@@ -70,6 +82,10 @@ class StateUnavailable(InfrastructureFault):
 
 class MarkMoved(RecommndrError):
     """A commit was refused: the partition's mark is not the one the chunk was folded on."""
+
+
+class AllocationMoved(MarkMoved):
+    """The allocation is not the one the decision was made on: somebody else moved it."""
 
 
 class StreamRecreated(RecommndrError):

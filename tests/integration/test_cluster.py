@@ -17,10 +17,10 @@ import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from batch.activation import roll_back
 from batch.publish_release import publish_release
 from functions.readiness import Readiness
 from local.embedded import STATE_OPTIONS, EmbeddedServer, EmbeddedServers
+from shared.adapters.activation import roll_back
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_backfill import HistorySources
 from shared.adapters.redis_connection import connect

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from batch.activation import activate, active_release, check_usable, earlier_releases, roll_back
 from batch.publish_release import main, publish_release
 from batch.published_lists import digest_of_lists, item_lists, user_records
 from local.embedded import EmbeddedServers
+from shared.adapters.activation import activate, active_release, check_usable, earlier_releases, roll_back
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.keys import user_key
 from shared.adapters.redis_releases import ITEM_KINDS, RedisReleaseStore

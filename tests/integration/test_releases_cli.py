@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from batch.activation import active_release, earlier_releases
 from batch.publish_release import publish_release
 from batch.releases import main
 from local.embedded import EmbeddedServers
+from shared.adapters.activation import active_release, earlier_releases
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_releases import RedisReleaseStore
 from shared.settings import SECRET_DEFAULT
