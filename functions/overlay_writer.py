@@ -38,7 +38,7 @@ class OverlayWriter:
     def write(self, user_id: str, overlay: Overlay) -> Written:
         """Write it now, or keep it to be written later."""
         try:
-            return Written.YES if self._send(user_id, overlay) else Written.SUPERSEDED
+            written = Written.YES if self._send(user_id, overlay) else Written.SUPERSEDED
         except InfrastructureFault as error:
             log.debug("an overlay waits: %s", error)
             with self._lock:
@@ -46,6 +46,10 @@ class OverlayWriter:
                 while len(self._waiting) > MOST_WAITING:
                     del self._waiting[next(iter(self._waiting))]
             return Written.WAITING
+        with self._lock:  # what waited and is older needs no writing any more
+            if self._waiting.get(user_id, NO_OVERLAY).merge(overlay) == overlay:
+                self._waiting.pop(user_id, None)
+        return written
 
     def waiting(self, user_id: str) -> Overlay:
         """What this worker knows of her and Redis does not yet."""
