@@ -14,9 +14,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from shared.adapters.blob_address import open_blobs
 from shared.adapters.broker import open_broker
@@ -24,33 +23,15 @@ from shared.adapters.redis_connection import connect
 from shared.adapters.redis_state import RedisStateStore
 from shared.cli import command
 from shared.errors import ConfigurationError, InfrastructureFault
-from shared.events import EventSource, from_ms, to_ms
-from shared.ingest.dead_letters import DeadLetter, Fate, LetterId, Wanted, dead_letters, replay
-from shared.ingest.lake import read_manifest
-from shared.ingest.partitioning import live_source, with_live
-from shared.ports import BlobStore, StateStore
+from shared.events import to_ms
+from shared.ingest.dead_letter_box import DeadLetterBox, body_text, described
+from shared.ingest.dead_letters import DeadLetter, Fate, LetterId, Wanted
+from shared.ingest.partitioning import live_source
 from shared.settings import Settings
 
 _REDIS_TIMEOUT_MS: Final = 30_000
 _REASON_WIDTH: Final = 60
 _ALL_FIELDS: Final = ("id", "enqueued_at", "event_id", "event_type", "replay", "reason")
-
-
-@dataclass(frozen=True, slots=True)
-class Shop:
-    """Where dead letters are looked for."""
-
-    blobs: BlobStore
-    store: StateStore
-    streams: tuple[EventSource, ...]
-
-    def letters(self, wanted: Wanted) -> list[DeadLetter]:
-        """Those wanted. Raises ConfigurationError when one that was named is not there."""
-        found = dead_letters(self.blobs, self.store, self.streams, wanted)
-        missing = set(wanted.ids) - {letter.id for letter in found}
-        if missing:
-            raise ConfigurationError(f"no such dead letter: {', '.join(str(one) for one in sorted(missing))}")
-        return found
 
 
 def instant(text: str) -> int:
@@ -60,28 +41,6 @@ def instant(text: str) -> int:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no date or instant such as 2026-11-23T10:00Z") from error
     return to_ms(at if at.tzinfo else at.replace(tzinfo=UTC))
-
-
-def described(letter: DeadLetter) -> dict[str, Any]:
-    """A letter as JSON values."""
-    event, record = letter.event, letter.replay
-    return {
-        "id": str(letter.id),
-        "enqueued_at": f"{from_ms(letter.row.enqueued_at):%Y-%m-%dT%H:%M:%S}Z",
-        "event_id": None if event is None else event.event_id,
-        "event_type": None if event is None else event.event_type.value,
-        "replay": _replay_state(letter),
-        "reason": letter.row.reason,
-        "replay_begun_at": None if record is None else record.begun_at,
-        "replay_finished_at": None if record is None else record.finished_at,
-        "bytes": len(letter.row.body),
-    }
-
-
-def _replay_state(letter: DeadLetter) -> str:
-    if letter.replay is None:
-        return "-" if letter.event is not None else "not possible"
-    return "begun" if letter.replay.finished_at is None else "done"
 
 
 def table(letters: Sequence[DeadLetter]) -> str:
@@ -100,30 +59,20 @@ def _cut(word: str) -> str:
 
 def show(letter: DeadLetter) -> str:
     """Everything about one letter, its bytes last."""
-    body = letter.row.body
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        text = f"(no UTF-8; hexadecimal) {body.hex()}"
+    text, hexadecimal = body_text(letter)
+    if hexadecimal:
+        text = f"(no UTF-8; hexadecimal) {text}"
     return "\n".join([*(f"{name:19}{value}" for name, value in described(letter).items()), f"{'body':19}{text}"])
 
 
 def replay_all(
-    shop: Shop, letters: Sequence[DeadLetter], settings: Settings, clock: Callable[[], int]
+    box: DeadLetterBox, letters: Sequence[DeadLetter], settings: Settings, clock: Callable[[], int]
 ) -> Counter[Fate]:
     """Publish them and say what became of each; the answer counts the fates."""
     fates: Counter[Fate] = Counter()
     broker = open_broker(settings)
     with closing(broker):
-        done = replay(
-            letters,
-            blobs=shop.blobs,
-            store=shop.store,
-            streams=shop.streams,
-            producer=broker.producer,
-            clock=clock,
-        )
-        for letter, fate in done:
+        for letter, fate in box.replay(letters, broker.producer, clock):
             fates[fate] += 1
             print(f"{letter.id}  {fate}", flush=True)
     print("; ".join(f"{fate}: {count:,}" for fate, count in fates.items()) or "nothing to replay")
@@ -181,12 +130,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace, wanted: Wanted, settings: Settings) -> int:
     blobs = open_blobs(settings.blob_url, settings.blob_connection)
-    manifest = read_manifest(blobs)
-    held = [one.event_source() for one in manifest.sources if one.kind == "live"] if manifest is not None else []
     with connect(settings.redis_url, timeout_ms=_REDIS_TIMEOUT_MS) as client:
         store = RedisStateStore(client, settings.user_key_secret)
-        shop = Shop(blobs, store, with_live(held, live_source(settings)))
-        letters = shop.letters(wanted)
+        box = DeadLetterBox(blobs, store, live_source(settings))
+        letters = box.letters(wanted)
         if arguments.action == "show":
             print(show(letters[0]))
         elif arguments.action == "list" and arguments.json:
@@ -195,7 +142,7 @@ def _run(arguments: argparse.Namespace, wanted: Wanted, settings: Settings) -> i
         elif arguments.action == "list" or arguments.dry_run:
             print(table(letters))
         else:
-            fates = replay_all(shop, letters, settings, lambda: time.time_ns() // 1_000_000)
+            fates = replay_all(box, letters, settings, lambda: time.time_ns() // 1_000_000)
             # Who names a letter that cannot be replayed asked for too much; who says "all" did not.
             refused = wanted.ids and not {Fate.NO_EVENT, Fate.ERASURE}.isdisjoint(fates)
             return 1 if Fate.UNACKNOWLEDGED in fates or refused else 0
