@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import sqlite3
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,19 +21,23 @@ from redis import Redis
 PARQUET, GZIP, ZIP, ZSTD, SQLITE = b"PAR1", b"\x1f\x8b", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"SQLite format 3"
 
 
-def spellings(user_id: str) -> list[bytes]:
-    """An id as it may stand in a file: plain, and with what JSON escapes of it."""
-    plain = user_id.encode()
-    escaped = (json.dumps(user_id)[1:-1].encode(), json.dumps(user_id, ensure_ascii=False)[1:-1].encode())
-    return list(dict.fromkeys((plain, *escaped)))
+Word = re.Pattern[bytes]
 
 
-def files_with(root: Path, words: Sequence[bytes]) -> list[str]:
-    """The files below a folder, hidden ones too, in which one of the words stands, however packed."""
+def word_of(user_id: str, but_not_before: str = "") -> Word:
+    """An id as it may stand in a file: plain, or with what JSON escapes of it; not where longer ids begin like it."""
+    texts = user_id, json.dumps(user_id)[1:-1], json.dumps(user_id, ensure_ascii=False)[1:-1], quote(user_id, safe="")
+    either = b"|".join(re.escape(text.encode()) for text in dict.fromkeys(texts))
+    unlike = b"(?![" + re.escape(but_not_before.encode()) + b"])" if but_not_before else b""
+    return re.compile(b"(?:" + either + b")" + unlike)
+
+
+def files_with(root: Path, word: Word) -> list[str]:
+    """The files below a folder, hidden ones too, in which the word stands, however packed."""
     return [
         path.relative_to(root).as_posix()
         for path in sorted(root.rglob("*"))
-        if path.is_file() and any(word in layer for layer in layers(path.read_bytes()) for word in words)
+        if path.is_file() and any(word.search(layer) for layer in layers(path.read_bytes()))
     ]
 
 
@@ -79,12 +85,10 @@ def _parquet_values(data: bytes) -> Iterator[bytes]:
                     yield b"\n".join(found)  # apart from each other, as two beside each other may look like a third
 
 
-def keys_with(client: Redis, words: Sequence[bytes]) -> list[bytes]:
-    """The keys in whose name or value one of the words stands; streams as they are read."""
+def keys_with(client: Redis, word: Word) -> list[bytes]:
+    """The keys in whose name or value the word stands; streams as they are read."""
     return sorted(
-        key
-        for key in client.scan_iter(count=1000)
-        if any(word in text for text in (key, _value(client, key)) for word in words)
+        key for key in client.scan_iter(count=1000) if any(word.search(text) for text in (key, _value(client, key)))
     )
 
 
