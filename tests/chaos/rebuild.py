@@ -8,6 +8,7 @@ from typing import Any, Final
 from batch.compact_lake import compact
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_state import RedisStateStore
+from shared.adapters.user_keys import keyed_with
 from shared.events import EventSource
 from tests.chaos.dying_ports import DyingBlobs
 from tests.chaos.points import Doom, Fuse, Point
@@ -53,4 +54,8 @@ def backfill(place: Place, point: Point | None, calls: int, witness: int) -> Non
 def compact_night(scale: Scale, place: Place, calls: int, witness: int) -> None:
     """Take the sealed files into Parquet, or die at the `calls`-th write. Raises as `compact`."""
     doom = Doom(Point.COMPACTION, calls, witness)
-    compact(DyingBlobs(FolderBlobStore(place.lake), doom, Point.COMPACTION), EventSource(SOURCE, (scale.partitions,)))
+    compact(
+        DyingBlobs(FolderBlobStore(place.lake), doom, Point.COMPACTION),
+        EventSource(SOURCE, (scale.partitions,)),
+        key_of=keyed_with(SECRET),
+    )

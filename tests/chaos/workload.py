@@ -36,6 +36,10 @@ class Sent:
     key: str
     body: bytes
     partition: int | None = None
+    at: int = 0
+    """When it takes effect, epoch ms."""
+    erases: str | None = None
+    """The id of whom it erases."""
 
 
 @dataclass(slots=True)
@@ -55,6 +59,8 @@ class Workload:
     scale: Scale
     seed: int
     tally: Tally = field(default_factory=Tally)
+    _erased: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of each user who was erased: how many events were sent before, and the newest erasure's instant."""
 
     def batches(self) -> Iterator[tuple[int, list[Sent]]]:
         """All events in order, `scale.append` at a time."""
@@ -74,9 +80,9 @@ class Workload:
 
     def _next(self, draw: random.Random, number: int, at: int, sent: list[Sent]) -> Sent:
         self.tally.events += 1
-        if sent and draw.random() < DUPLICATES:
+        if sent and draw.random() < DUPLICATES and (again := self._again(draw, sent)):
             self.tally.duplicates += 1
-            return self._again(draw, sent)
+            return again
         if number % _POISON_EVERY == _POISON_EVERY // 2:
             self.tally.poison += 1
             return self._poison(draw, number, at)
@@ -86,7 +92,11 @@ class Workload:
             behind = draw.choice((HOUR_MS, DAY_MS, 30 * DAY_MS)) + draw.randrange(HOUR_MS)
         elif draw.random() < 0.01:
             behind = -draw.randrange(23 * HOUR_MS)  # a client's clock that is ahead
-        return self._event(draw, f"event-{self.seed}-{number}", at - behind)
+        fresh = self._event(draw, f"event-{self.seed}-{number}", at - behind)
+        if fresh.erases is not None:
+            _, newest_at = self._erased.get(fresh.erases, (0, 0))
+            self._erased[fresh.erases] = len(sent), max(newest_at, at - behind)
+        return replace(fresh, at=min(at, at - behind))
 
     def _copies(self, one: Sent) -> list[Sent]:
         """The event; an erasure that names a partition goes to each of them, as DELETE /user_profile sends it."""
@@ -94,10 +104,15 @@ class Workload:
             return [one]
         return [replace(one, partition=partition) for partition in range(self.scale.partitions)]
 
-    def _again(self, draw: random.Random, sent: list[Sent]) -> Sent:
-        """An event sent once more: within the batch, some batches later, or when nobody remembers it."""
+    def _again(self, draw: random.Random, sent: list[Sent]) -> Sent | None:
+        """An event sent once more: within the batch, some batches later, or when nobody remembers it.
+
+        None where it is one that an erasure covers: a state that is rebuilt from a redacted lake cannot know its id.
+        """
         reach = draw.choice((20, 20, 20, 400, 400, 20_000))
-        return sent[draw.randrange(max(0, len(sent) - reach), len(sent))]
+        place = draw.randrange(max(0, len(sent) - reach), len(sent))
+        erased_after, erased_at = self._erased.get(sent[place].key, (0, 0))
+        return sent[place] if place >= erased_after and sent[place].at > erased_at else None
 
     def _poison(self, draw: random.Random, number: int, at: int) -> Sent:
         user = self._user(draw)
@@ -126,9 +141,10 @@ class Workload:
             receipt = f"{draw.getrandbits(128):032x}"
             changes = {"user_key": user_key(user, SECRET).hex(), "receipt": receipt}
             event = Event(event_type=EventType.USER_ERASED, changes=changes, **common)
-            return Sent(event.partition_key, encode_event(event), partition=0)
+            return Sent(event.partition_key, encode_event(event), partition=0, erases=user)
         elif kind is None and roll < 0.063:
             event = Event(event_type=EventType.USER_ERASED, user_id=user, **common)
+            return Sent(user, encode_event(event), erases=user)
         else:
             chosen = kind or draw.choice((EventType.VIEW,) * 6 + (EventType.CART, EventType.CART, EventType.PURCHASE))
             price = draw.choice((None, 0, draw.randrange(1, 90_000)))
