@@ -394,7 +394,12 @@ def test_nothing_that_may_not_be_shown_is_shown(own_servers: EmbeddedServers) ->
         phases=(Phase.generate, *((Phase.shrink,) if "RULES_SHRINK" in os.environ else ())),
         print_blob=True,
     )
-    run_state_machine_as_test(lambda: RulesEverywhere(own_servers, tally), settings=chosen)
+
+    class Run(RulesEverywhere):
+        def __init__(self) -> None:
+            super().__init__(own_servers, tally)
+
+    run_state_machine_as_test(Run, settings=chosen)
     print(  # noqa: T201 - with -s, and in the report of a failure
         f"{tally.steps} calls, {tally.items} items shown, {tally.obeyed} answers under wishes, "
         f"{tally.flagged} flagged, {tally.away} outages: {dict(sorted(tally.answers.items()))}"
