@@ -76,6 +76,16 @@ def case(function: str, target: str, status: int = 200, **more: Any) -> Case:
     return Case(f"{function}: {target}", Request(function, target, **more), status)
 
 
+LAMP = {"title": "Brass lamp", "price_cents": 4500}
+ITEMS = json.dumps({"items": [{"item_id": "lamp", "stock": 1}, {"item_id": "lamp", "stock": "1"}]}).encode()
+
+
+def written(function: str, method: str, body: dict[str, Any] | None, status: int = 202) -> Case:
+    content = b"" if body is None else json.dumps(body).encode()
+    target = "/items/l%C3%A4mp?occurred_at=2026-11-01T00:00:00Z"
+    return Case(f"{function}: {status}", Request(function, target, method, content, JSON), status)
+
+
 def metric_names(body: bytes) -> object:
     return re.findall(rb"^# TYPE (\S+ \S+)$", body, re.MULTILINE)
 
@@ -96,6 +106,14 @@ HTTP_CASES = [
     case("get_item", "/items/sku-none", 404),
     case("list_items", "/items?category=Category%201&page=1"),
     case("list_items", "/items?page=nought", 422),
+    case("categories", "/categories"),
+    written("put_item", "PUT", LAMP),
+    written("put_item", "PUT", {"title": "no price"}, 422),
+    written("patch_item", "PATCH", {"stock": 3}),
+    written("patch_item", "PATCH", {}, 422),
+    written("delete_item", "DELETE", None),
+    Case("post_items", Request("post_items", "/items:batch", "POST", ITEMS, JSON), 202),
+    Case("post_items: none", Request("post_items", "/items:batch", "POST", b'{"items": []}', JSON), 422),
     case("popular", "/popular?limit=3"),
     case("popular", "/popular?limit=101", 422),
     case("user_profile", "/user_profile/crowd-1"),
