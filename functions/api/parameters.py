@@ -72,7 +72,7 @@ def wishes_of(worker: WorkerServices, user_id: str | None) -> Wishes:
 
 def iso(at: int) -> str:
     """Epoch ms as the API writes instants."""
-    return f"{from_ms(at):%Y-%m-%dT%H:%M:%S}.{at % 1000:03d}Z"
+    return f"{from_ms(at).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def answer(model: BaseModel, status: int = 200) -> Response:
