@@ -128,7 +128,14 @@ class PersonalSearch:
         return RankedHits(page, show(stock, page), fallback)
 
     def record(
-        self, release: LoadedRelease, stock: Stock, shopping: Shopping, ranked: RankedHits, category: str | None
+        self,
+        release: LoadedRelease,
+        stock: Stock,
+        shopping: Shopping,
+        ranked: RankedHits,
+        *,
+        limit: int,
+        category: str | None,
     ) -> str:
         """Record what she is shown, unless sampling leaves it out, and return the recommendation id."""
         seen, page = shopping.seen, ranked.page
@@ -145,7 +152,7 @@ class PersonalSearch:
                 "user_key": user_key(shopping.user_id, self._settings.user_key_secret).hex(),
                 "as_of": seen.as_of,
                 "fallback": ranked.fallback,
-                "limit": len(page.positions),
+                "limit": limit,
                 "category": category,
                 "context_item": None,
                 "exclude": (),

@@ -21,7 +21,7 @@ from shared.ranking.rules import eligibility
 from shared.search.cursor import MOST_SHOWN, CursorCodec
 from shared.search.facets import Facets, Filters, apply
 from shared.search.matching import MOST_WORDS, Hits, Matching
-from shared.search.ordering import Sort, first
+from shared.search.ordering import SearchSort, first
 
 RANKED: Final = 200
 """So many of the hits not shown yet, the best by text, are put into the shopper's own order."""
@@ -34,7 +34,7 @@ class SearchAsked:
     text: str
     user_id: str | None = None
     filters: Filters = field(default_factory=Filters)
-    sort: Sort = Sort.RELEVANCE
+    sort: SearchSort = SearchSort.RELEVANCE
     limit: int = 20
     cursor: str | None = None
     device: str | None = None
@@ -108,7 +108,7 @@ class Searcher:
             order = _ordered(stock, asked.sort, chosen, max(RANKED, asked.limit))
             ranked = None
             if shopping is not None:
-                by_relevance = asked.sort is Sort.RELEVANCE
+                by_relevance = asked.sort is SearchSort.RELEVANCE
                 wanted = OrderedHits(order, hits.scores[order], asked.limit, by_relevance)
                 ranked = self._personal.rank(release, stock, shopping, wanted)
                 order = ranked.page.indexes.astype(np.int64)
@@ -125,7 +125,9 @@ class Searcher:
             return found
         return replace(
             found,
-            recommendation_id=self._personal.record(release, stock, shopping, ranked, asked.filters.category),
+            recommendation_id=self._personal.record(
+                release, stock, shopping, ranked, limit=asked.limit, category=asked.filters.category
+            ),
             fallback=ranked.fallback,
             preferences_unavailable=shopping.seen.preferences_unavailable,
         )
@@ -171,7 +173,7 @@ def _index_of(stock: Stock, text: str) -> int | None:
     return index if index >= 0 else None
 
 
-def _ordered(stock: Stock, sort: Sort, chosen: _Selection, most: int) -> NDArray[np.int64]:
+def _ordered(stock: Stock, sort: SearchSort, chosen: _Selection, most: int) -> NDArray[np.int64]:
     shelf, left = stock.shelf, chosen.left
     rows = shelf.rows[left]
     return first(

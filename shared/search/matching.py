@@ -15,6 +15,8 @@ from shared.search.live import LiveIndex
 MOST_WORDS: Final = 16
 """Of a longer query the first ones count."""
 MOST_NEIGHBOURS: Final = 6
+BEGUN: Final = np.float32(0.7)
+"""What an unfinished word counts against one that stands there whole."""
 CORRECTED: Final = np.float32(0.8)
 """What a word counts that was not typed but is one edit away."""
 
@@ -92,7 +94,7 @@ class Matching:
         scores = self._scores(word) if known else np.zeros(len(self._allowed), dtype=np.float32)
         if last and self._live.begins(word):
             begun = self._live.scores(word, self._index_of_row, len(self._allowed), begins=True)
-            scores, known = np.maximum(scores, begun), True
+            scores, known = np.maximum(scores, BEGUN * begun), True
         return _Sought(word, scores, None if known else self._near(word))
 
     def _near(self, word: str) -> dict[str, Scores]:
