@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from functions.catalogue_order import Cursor, Order, Sort, order_of
+from functions.catalogue_order import Cursor, Order, CatalogueSort, order_of
 from functions.category_tree import CategoryTree, tree_of
 from functions.item_follower import Stock
 from functions.loaded_release import LoadedRelease
@@ -30,7 +30,7 @@ class Browse:
     whose stock is not known, too.
     """
 
-    sort: Sort = Sort.ID
+    sort: CatalogueSort = CatalogueSort.ID
     size: int = 50
     cursor: str | None = None
     page: int = 1
@@ -65,7 +65,7 @@ class CatalogueBrowser:
     def __init__(self, releases: ReleaseWatcher) -> None:
         self._releases = releases
         self._ids: tuple[tuple[object, ...], Sequence[str], NDArray[np.int64]] | None = None
-        self._orders: dict[Sort, _Made] = {}
+        self._orders: dict[CatalogueSort, _Made] = {}
         self._tree: tuple[tuple[object, ...], CategoryTree] | None = None
 
     def categories(self) -> CategoryTree:
@@ -104,9 +104,9 @@ class CatalogueBrowser:
             rows = stock.shelf.rows[order.indexes[places]].tolist()
             return ProductPage([table.products[row] for row in rows], len(fitting), following)
 
-    def _order(self, release: LoadedRelease, stock: Stock, sort: Sort) -> Order:
+    def _order(self, release: LoadedRelease, stock: Stock, sort: CatalogueSort) -> Order:
         shelf = stock.shelf
-        moves = shelf.table.version if sort is Sort.POPULARITY else shelf.table.products_version
+        moves = shelf.table.version if sort is CatalogueSort.POPULARITY else shelf.table.products_version
         version = (release.release_id, shelf.table, moves, len(shelf.rows))
         held = self._orders.get(sort)
         if held is None or held.version != version:

@@ -29,7 +29,7 @@ POPULARITY_DIGITS: Final = 6
 """So many digits of log2 are told apart: two workers may differ in the last bits of a sum."""
 
 
-class Sort(StrEnum):
+class CatalogueSort(StrEnum):
     """What comes first."""
 
     ID = "id"
@@ -43,7 +43,7 @@ class Sort(StrEnum):
 class Cursor:
     """The last item of a page: the next page is what comes after (key, item_id) in this order."""
 
-    sort: Sort
+    sort: CatalogueSort
     key: float
     item_id: str
 
@@ -58,7 +58,7 @@ class Cursor:
         try:
             packed = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
             sort, key, item_id = _DECODER.decode(packed)
-            found = cls(Sort(sort), key, item_id)
+            found = cls(CatalogueSort(sort), key, item_id)
         except (ValueError, binascii.Error, msgspec.DecodeError) as error:
             raise InvalidCursor("the cursor is none of ours; begin again without one") from error
         if math.isnan(found.key) or found.encode() != text.rstrip("="):
@@ -88,26 +88,26 @@ class Order:
         return bisect_right(self.indexes, cursor.item_id, low, high, key=lambda index: ids[index])
 
 
-def keys_of(sort: Sort, table: ItemTable, rows: Rows) -> Keys:
+def keys_of(sort: CatalogueSort, table: ItemTable, rows: Rows) -> Keys:
     """float64[n], the smallest first.
 
     A key depends on its own item alone, and only on what changes when the item does: popularity is the logarithm of
     the decayed sum at a fixed instant, not of what is left of it now. So an item that does not change keeps its place
     among those that do not.
     """
-    if sort is Sort.NEWEST:
+    if sort is CatalogueSort.NEWEST:
         arrived_at = table.arrived_at[rows]
         return np.where(arrived_at == NEVER, np.inf, -arrived_at.astype(np.float64))
-    if sort is Sort.PRICE:
+    if sort is CatalogueSort.PRICE:
         return table.price_cents[rows].astype(np.float64)
-    if sort is Sort.PRICE_DOWN:
+    if sort is CatalogueSort.PRICE_DOWN:
         return -table.price_cents[rows]
-    if sort is Sort.POPULARITY:
+    if sort is CatalogueSort.POPULARITY:
         return _popularity(table, rows)
     return np.zeros(len(rows))
 
 
-def order_of(sort: Sort, shelf: Shelf, item_ids: Sequence[str], by_id: NDArray[np.int64]) -> Order:
+def order_of(sort: CatalogueSort, shelf: Shelf, item_ids: Sequence[str], by_id: NDArray[np.int64]) -> Order:
     """The shelf in an order; `item_ids` are those of the shelf, `by_id` int64[n] its indexes in the order of them."""
     keys = keys_of(sort, shelf.table, shelf.rows[by_id])
     order = np.argsort(keys, kind="stable")

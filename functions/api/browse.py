@@ -15,7 +15,7 @@ from functions.api.models import Items
 from functions.api.parameters import LONGEST_NAME, CategoryName, ForUser, answer, problems, wishes_of
 from functions.api.worker import Worker
 from functions.catalogue_browser import Browse
-from functions.catalogue_order import Sort
+from functions.catalogue_order import CatalogueSort
 
 router = APIRouter(tags=["items"])
 
@@ -30,7 +30,9 @@ PathName = Annotated[str, Query(min_length=1, max_length=LONGEST_NAME)]
 def list_items(
     worker: Worker,
     *,
-    sort: Annotated[Sort, Query(description="What comes first; equals come in order of their ids")] = Sort.ID,
+    sort: Annotated[
+        CatalogueSort, Query(description="What comes first; equals come in order of their ids")
+    ] = CatalogueSort.ID,
     category: CategoryName = None,
     category_path: Annotated[
         list[PathName] | None,
@@ -54,7 +56,16 @@ def list_items(
     """
     preferences, unavailable = wishes_of(worker, user_id)
     asked = Browse(
-        sort, limit, cursor, page, category, tuple(category_path or ()), min_price_cents, max_price_cents, in_stock, preferences
+        sort,
+        limit,
+        cursor,
+        page,
+        category,
+        tuple(category_path or ()),
+        min_price_cents,
+        max_price_cents,
+        in_stock,
+        preferences,
     )
     found = worker.get().browser.products(asked)
     return answer(

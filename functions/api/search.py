@@ -23,7 +23,7 @@ from functions.api.worker import Worker
 from functions.searcher import Found, FoundItem, SearchAsked
 from shared.search.cursor import LONGEST
 from shared.search.facets import Facets, Filters
-from shared.search.ordering import Sort
+from shared.search.ordering import SearchSort
 
 router = APIRouter(tags=["search"])
 
@@ -50,7 +50,7 @@ def search(
     min_price_cents: PriceBound = None,
     max_price_cents: PriceBound = None,
     in_stock: Annotated[bool, Query(description="Only what is known to be in stock")] = False,
-    sort: Annotated[Sort, Query(description="-price: the dearest first")] = Sort.RELEVANCE,
+    sort: Annotated[SearchSort, Query(description="-price: the dearest first")] = SearchSort.RELEVANCE,
     limit: Limit = 20,
     cursor: Annotated[str | None, Query(max_length=LONGEST, description="`next_cursor` of the page before")] = None,
     user_id: Annotated[

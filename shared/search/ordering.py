@@ -16,7 +16,7 @@ TEXT_SHARE: Final = 0.7
 Indexes = NDArray[np.int64]
 
 
-class Sort(StrEnum):
+class SearchSort(StrEnum):
     """What a client may ask for."""
 
     RELEVANCE = "relevance"
@@ -27,7 +27,7 @@ class Sort(StrEnum):
 
 
 def first(
-    sort: Sort,
+    sort: SearchSort,
     most: int,
     hits: Indexes,
     *,
@@ -41,12 +41,12 @@ def first(
     Ties go to the more popular, then by text score, then by index. Items that say nothing of their arrival come last
     among the newest.
     """
-    keys: dict[Sort, NDArray[Any]] = {
-        Sort.RELEVANCE: -scores,
-        Sort.PRICE: price_cents,
-        Sort.PRICE_DOWN: -price_cents,
-        Sort.NEWEST: np.where(arrived_at == NEVER, 0, -arrived_at),
-        Sort.POPULARITY: -popularity,
+    keys: dict[SearchSort, NDArray[Any]] = {
+        SearchSort.RELEVANCE: -scores,
+        SearchSort.PRICE: price_cents,
+        SearchSort.PRICE_DOWN: -price_cents,
+        SearchSort.NEWEST: np.where(arrived_at == NEVER, 0, -arrived_at),
+        SearchSort.POPULARITY: -popularity,
     }
     columns = (keys[sort], -popularity, -scores)
     kept = _smallest(columns, most)

@@ -16,7 +16,7 @@ from shared.features.aggregations import NEVER
 from shared.features.items import ItemTable
 from shared.search.cursor import CursorCodec
 from shared.search.facets import Filters, PriceBand, apply
-from shared.search.ordering import Sort, blend, first
+from shared.search.ordering import SearchSort, blend, first
 from tests.unit.builders import MODEST
 
 QUERY = ("enamel", None, None, None, None, False, "relevance")
@@ -66,9 +66,9 @@ COLUMNS = st.integers(1, 30).flatmap(
 
 
 @MODEST
-@given(COLUMNS, st.sampled_from(Sort))
+@given(COLUMNS, st.sampled_from(SearchSort))
 def test_the_first_hits_are_those_of_a_whole_sort(
-    columns: tuple[list[int], list[int], list[int], list[int], int], sort: Sort
+    columns: tuple[list[int], list[int], list[int], list[int], int], sort: SearchSort
 ) -> None:
     values, most = columns[:4], columns[4]
     scores, price, arrived, popularity = map(np.array, values)
@@ -83,11 +83,11 @@ def test_the_first_hits_are_those_of_a_whole_sort(
         popularity=popularity.astype(np.float64),
     )
     key = {
-        Sort.RELEVANCE: lambda place: -scores[place],
-        Sort.PRICE: lambda place: price[place],
-        Sort.PRICE_DOWN: lambda place: -price[place],
-        Sort.NEWEST: lambda place: -arrived[place],
-        Sort.POPULARITY: lambda place: -popularity[place],
+        SearchSort.RELEVANCE: lambda place: -scores[place],
+        SearchSort.PRICE: lambda place: price[place],
+        SearchSort.PRICE_DOWN: lambda place: -price[place],
+        SearchSort.NEWEST: lambda place: -arrived[place],
+        SearchSort.POPULARITY: lambda place: -popularity[place],
     }[sort]
     wanted = sorted(range(len(hits)), key=lambda place: (key(place), -popularity[place], -scores[place], place))
     assert found.tolist() == [2 * place for place in wanted][:most]
@@ -96,7 +96,7 @@ def test_the_first_hits_are_those_of_a_whole_sort(
 def test_items_that_never_arrived_are_not_the_newest() -> None:
     ones = np.ones(2)
     found = first(
-        Sort.NEWEST, 2, np.arange(2), scores=ones.astype(np.float32), price_cents=ones,
+        SearchSort.NEWEST, 2, np.arange(2), scores=ones.astype(np.float32), price_cents=ones,
         arrived_at=np.array([NEVER, 5]), popularity=ones,
     )  # fmt: skip
     assert found.tolist() == [1, 0]
