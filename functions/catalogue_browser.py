@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from functions.catalogue_order import Cursor, Order, CatalogueSort, order_of
+from functions.catalogue_order import CatalogueSort, Cursor, Order, order_of
 from functions.category_tree import CategoryTree, tree_of
 from functions.item_follower import Stock
 from functions.loaded_release import LoadedRelease

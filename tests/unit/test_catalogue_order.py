@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.catalogue_order import Cursor, Order, Sort, order_of
+from functions.catalogue_order import CatalogueSort, Cursor, Order, order_of
 from functions.category_tree import CategoryNode, tree_of
 from shared.errors import InvalidCursor
 from shared.events import ItemId, from_ms
@@ -38,12 +38,12 @@ def act(table: ItemTable, item: str, draw: random.Random) -> None:
     table.fold(event(draw.choice(["view", "cart", "purchase"]), item=item, at=at), at)
 
 
-def ordered(table: ItemTable, sort: Sort) -> Order:
+def ordered(table: ItemTable, sort: CatalogueSort) -> Order:
     rows = item_rows(table, IDS)
     return order_of(sort, Shelf.of(table, rows), IDS, np.arange(len(IDS)))
 
 
-def walk(table: ItemTable, sort: Sort, size: int, between: Callable[[], None]) -> list[str]:
+def walk(table: ItemTable, sort: CatalogueSort, size: int, between: Callable[[], None]) -> list[str]:
     """Every page from the first to the last, with something happening after each."""
     met: list[str] = []
     cursor: Cursor | None = None
@@ -59,8 +59,8 @@ def walk(table: ItemTable, sort: Sort, size: int, between: Callable[[], None]) -
 
 
 @MODEST
-@given(st.sampled_from(Sort), st.integers(1, 5), st.randoms(use_true_random=False))
-def test_an_item_that_does_not_change_is_met_exactly_once(sort: Sort, size: int, draw: random.Random) -> None:
+@given(st.sampled_from(CatalogueSort), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_an_item_that_does_not_change_is_met_exactly_once(sort: CatalogueSort, size: int, draw: random.Random) -> None:
     table = shop(draw)
     changed: set[str] = set()
 
@@ -76,8 +76,8 @@ def test_an_item_that_does_not_change_is_met_exactly_once(sort: Sort, size: int,
 
 
 @MODEST
-@given(st.sampled_from(Sort), st.integers(1, 5), st.randoms(use_true_random=False))
-def test_time_that_passes_changes_no_place(sort: Sort, size: int, draw: random.Random) -> None:
+@given(st.sampled_from(CatalogueSort), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_time_that_passes_changes_no_place(sort: CatalogueSort, size: int, draw: random.Random) -> None:
     table = shop(draw)
     later = iter(range(1, 100))
 
@@ -95,7 +95,7 @@ def test_popularity_is_the_order_of_trends_and_ties_go_by_id() -> None:
     scores = shelf.trends.scores
     keys = [-round(math.log2(score), 6) if score else math.inf for score in scores.tolist()]
     expected = sorted(range(len(IDS)), key=lambda index: (keys[index], IDS[index]))
-    assert ordered(table, Sort.POPULARITY).indexes.tolist() == expected
+    assert ordered(table, CatalogueSort.POPULARITY).indexes.tolist() == expected
 
 
 def test_newest_first_and_what_never_arrived_last() -> None:
@@ -105,12 +105,14 @@ def test_newest_first_and_what_never_arrived_last() -> None:
         updated("c"),
         updated("d", arrived_at="2026-01-03T00:00:00Z"),
     )
-    order = order_of(Sort.NEWEST, Shelf.of(table, all_rows(table)), list("bacd"), np.array([1, 0, 2, 3]))
+    order = order_of(CatalogueSort.NEWEST, Shelf.of(table, all_rows(table)), list("bacd"), np.array([1, 0, 2, 3]))
     assert order.indexes.tolist() == [3, 1, 0, 2]
 
 
-@given(st.sampled_from(Sort), st.floats(allow_nan=False), st.text(max_size=20).filter(lambda text: text.isascii()))
-def test_a_cursor_comes_back_as_it_went(sort: Sort, key: float, item_id: str) -> None:
+@given(
+    st.sampled_from(CatalogueSort), st.floats(allow_nan=False), st.text(max_size=20).filter(lambda text: text.isascii())
+)
+def test_a_cursor_comes_back_as_it_went(sort: CatalogueSort, key: float, item_id: str) -> None:
     cursor = Cursor(sort, key, item_id)
     assert Cursor.decode(cursor.encode()) == cursor
 
@@ -123,7 +125,7 @@ def test_what_is_no_cursor_is_refused(text: str) -> None:
 
 def test_a_cursor_that_names_no_place_is_refused() -> None:
     with pytest.raises(InvalidCursor):
-        Cursor.decode(Cursor(Sort.PRICE, math.nan, "i").encode())
+        Cursor.decode(Cursor(CatalogueSort.PRICE, math.nan, "i").encode())
 
 
 def test_the_tree_counts_paths_and_not_names() -> None:
