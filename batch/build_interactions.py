@@ -34,7 +34,7 @@ from shared.settings import Settings
 
 _COLUMNS: Final = (
     "source", "partition", "sequence", "enqueued_at", "verdict", "event_type", "occurred_at", "user_id", "item_id",
-    "session_id", "quantity",
+    "session_id", "quantity", "changes",
 )  # fmt: skip
 
 
@@ -86,10 +86,9 @@ def build_interactions(data: Path, key_of: KeyOf = no_secret) -> InteractionsSum
     rows = read_rows(blobs, columns=_COLUMNS)
     rows = rows.filter(pc.field("verdict") == Verdict.ACCEPTED.value)
     print(f"  read {rows.num_rows:,} accepted rows ({rows.num_rows / (perf_counter() - started):,.0f} rows/s)")
-    described = _sorted_ids(rows.filter(pc.field("event_type") == EventType.ITEM_UPDATED.value)["item_id"])
-    item_ids, item_hashes = _by_hash(described)
+    item_ids, item_hashes = _by_hash(_described(rows))
     if len(item_ids) == 0:
-        raise ConfigurationError("The lake holds no item_updated event: without a catalogue nothing can be shown.")
+        raise ConfigurationError("The lake holds no item with a title: without a catalogue nothing can be shown.")
     behaviour, dropped = _usable_behaviour(rows, item_ids, redaction_of_lake(blobs, manifest, key_of))
     user_ids = _sorted_ids(behaviour["user_id"])
     table = _dense(behaviour, user_ids, item_ids)
@@ -120,6 +119,12 @@ def load_summary(data: Path) -> InteractionsSummary:
         raise ConfigurationError(
             f"{path} is not there; run python -m batch.build_interactions --data {data} first."
         ) from error
+
+
+def _described(rows: pa.Table) -> pa.Array:
+    """The ids of the items that have ever had a title, ascending: the others are no products yet, and shown nowhere."""
+    updates = rows.filter(pc.field("event_type") == EventType.ITEM_UPDATED.value)
+    return _sorted_ids(updates.filter(pc.match_substring(updates["changes"], '"title":'))["item_id"])
 
 
 def _usable_behaviour(rows: pa.Table, item_ids: pa.Array, redaction: Redaction) -> tuple[pa.Table, dict[str, int]]:

@@ -97,6 +97,21 @@ def test_the_item_index_follows_the_hashes_and_the_user_index_the_bytes_of_the_i
     assert (count_rows(tmp_path, "users"), count_rows(tmp_path, "items")) == (2, 3)
 
 
+def test_an_item_without_a_title_is_no_product_yet(tmp_path: Path) -> None:
+    write_shop(tmp_path, items=("vase", "lamp"))
+    stock_alone = Event(
+        event_id="s",
+        event_type=EventType.ITEM_UPDATED,
+        occurred_at=FIRST,
+        item_id=ItemId("ghost"),
+        changes={"stock": 1},
+    )
+    seal(tmp_path, (stock_alone, Verdict.ACCEPTED, FIRST))
+    build(tmp_path)
+    items = pq.read_table(tmp_path / "nightly/interactions/items.parquet").to_pydict()
+    assert set(items["item_id"]) == {"vase", "lamp"}
+
+
 def test_rows_are_dense_and_ordered_by_user_and_time(tmp_path: Path) -> None:
     write_shop(tmp_path)
     build(tmp_path)
