@@ -19,6 +19,7 @@ from functions.catalog_reader import CatalogReader
 from functions.catalogue_browser import CatalogueBrowser
 from functions.catalogue_writer import CatalogueWriter
 from functions.circuit import Circuit
+from functions.dead_letter_desk import DeadLetterDesk
 from functions.erasure_services import Erasures, open_erasures
 from functions.event_intake import EventIntake
 from functions.exposure_writer import ExposureWriter
@@ -35,6 +36,7 @@ from functions.profile_reader import ProfileReader
 from functions.readiness import Readiness
 from functions.recommender import Recommender
 from functions.recorded_pages import RecordedPages
+from functions.release_desk import ReleaseDesk
 from functions.release_search import keep_up
 from functions.release_watcher import ReleaseWatcher
 from functions.seal_lake import LakeSealer
@@ -105,6 +107,8 @@ class Services:
     ingest: EventIngest
     sealer: LakeSealer
     broker: Broker
+    release_desk: ReleaseDesk
+    dead_letters: DeadLetterDesk
     identification: Identification | None
     admission: Admission
     refresh: Callable[[], None]
@@ -276,6 +280,8 @@ def compose(
             metrics=metrics,
         ),
         broker=broker,
+        release_desk=ReleaseDesk(RedisReleaseStore(fold_client), blobs),
+        dead_letters=DeadLetterDesk(blobs, store, live, broker.producer, clock),
         identification=identification,
         admission=Admission(settings, identification, seconds),
         refresh=followed.refresh,

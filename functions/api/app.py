@@ -15,6 +15,7 @@ from functions.api import (
     browse,
     catalogue,
     catalogue_batch,
+    dead_letters,
     erasures,
     events,
     health,
@@ -25,6 +26,7 @@ from functions.api import (
     recommend,
     recommendations,
     related,
+    releases,
     search,
 )
 from functions.api.access_document import document_access
@@ -79,6 +81,8 @@ def create_app(
         preferences,
         erasures,
         events,
+        releases,
+        dead_letters,
         health,
     ):
         app.include_router(module.router)

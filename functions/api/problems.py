@@ -18,17 +18,22 @@ from functions.caller import Forbidden, SigningKeysUnavailable, Unauthenticated
 from functions.catalogue_writer import InvalidChange
 from functions.event_intake import MalformedBatch
 from shared.errors import (
+    AllocationMoved,
     BrokerUnavailable,
     ConfigurationError,
     InfrastructureFault,
     InvalidCursor,
     InvalidEvent,
     InvalidIdentifier,
+    LakeConflict,
     ReleaseUnavailable,
     StateUnavailable,
+    UnknownDeadLetter,
     UnknownItem,
     UnknownReceipt,
     UnknownRecommendation,
+    UnknownRelease,
+    UnusableRelease,
 )
 from shared.log_lines import REQUEST_ID
 
@@ -44,6 +49,10 @@ RAISED: Final[Sequence[tuple[type[Exception], int, str]]] = (
     (SigningKeysUnavailable, 503, "signing_keys_unavailable"),
     (UnknownItem, 404, "unknown_item"),
     (UnknownReceipt, 404, "unknown_receipt"),
+    (UnknownRelease, 404, "unknown_release"),
+    (UnknownDeadLetter, 404, "unknown_dead_letter"),
+    (UnusableRelease, 409, "unusable_release"),
+    (AllocationMoved, 409, "allocation_moved"),
     (UnknownRecommendation, 404, "unknown_recommendation"),
     (InvalidIdentifier, 422, "invalid_identifier"),
     (InvalidCursor, 422, "invalid_cursor"),
@@ -55,6 +64,7 @@ RAISED: Final[Sequence[tuple[type[Exception], int, str]]] = (
     (StateUnavailable, 503, "state_unavailable"),
     (BrokerUnavailable, 503, "broker_log_unavailable"),
     (InfrastructureFault, 503, "infrastructure_fault"),
+    (LakeConflict, 503, "lake_moved"),
 )
 """What the core raises, with its status and the last part of the problem's type; the first match counts."""
 
