@@ -135,9 +135,7 @@ HTTP_CASES = [
     wished({"hidden_brands": ["Acme"], "personalised": False}),
     wished({"min_price_cents": 2, "max_price_cents": 1}, 422),
     case("get_preferences", "/user_profile/crowd-1/preferences"),
-    Case(
-        "delete_user_profile", Request("delete_user_profile", "/user_profile/forgotten", "DELETE"), 202, field_names
-    ),
+    Case("delete_user_profile", Request("delete_user_profile", "/user_profile/forgotten", "DELETE"), 202, field_names),
     case("delete_user_profile", "/user_profile/" + "x" * 129, 422, method="DELETE"),
     case("erasure", f"/erasures/{'0' * 32}", 404),
     Case("post_events: one good, one bad", posted(view("poster-1"), {"event_id": "no type"}), 202),
