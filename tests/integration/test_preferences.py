@@ -35,6 +35,7 @@ PATHS = (
     "/bought_together/sku-0045?limit=100&user_id={user}",
     "/popular?limit=100&user_id={user}",
     "/items?user_id={user}&category=Category%202",
+    "/search?q=Product&limit=100&user_id={user}",
 )
 CIRCUIT_S = 5.0
 """Longer than any circuit stays open."""
