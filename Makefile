@@ -14,11 +14,14 @@ WORKERS ?= 2
 SEEDS ?= 1 2 3 4 5
 EVENTS ?= 200000
 KILLS ?= 200
+# What `make fuzz` sends: so many examples of every operation (170 make 20,000 requests), so many steps of the rules.
+FUZZ_EXAMPLES ?= 170
+RULES_STEPS ?= 10000
 MLFLOW_STORE ?= sqlite:///.recommndr/data/mlflow.db
 DEMO_ARGS := $(if $(filter 1,$(ONCE)),--once) $(if $(DATA),--data-file "$(DATA)") $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve nightly test chaos lint check format bench bench-check mlflow feast lock clean
+.PHONY: help setup demo serve nightly test chaos fuzz lint check format client bench bench-check mlflow feast lock clean
 
 help: ## Show this list
 	@echo "Recommndr: recommendations that react to the last click. Two commands to know: make demo, make test."
@@ -55,6 +58,11 @@ chaos: setup ## Kill the processor KILLS times amid EVENTS events, for each of S
 		$(PY) -m tests.chaos.once --events $(EVENTS) --kills $(KILLS) --seed $$seed $(ARGS) || exit 1; \
 	done
 
+fuzz: setup ## Attack the API: 20,000 requests by schemathesis, 10,000 steps of the rules' state machine
+	$(SAY) "fuzz: schemathesis on docs/openapi.json, $(FUZZ_EXAMPLES) examples an operation; $(RULES_STEPS) steps of the rules"
+	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(PY) -m pytest -n $(WORKERS) tests/contract/test_openapi_fuzz.py $(ARGS)
+	@RULES_STEPS=$(RULES_STEPS) $(PY) -m pytest --timeout 3600 tests/integration/test_rules_everywhere.py $(ARGS)
+
 lint: setup ## Check style, types, import layers and docs/openapi.json
 	$(SAY) "lint: ruff, mypy --strict, import-linter, the API's document"
 	@$(VENV)/bin/ruff check .
@@ -62,6 +70,7 @@ lint: setup ## Check style, types, import layers and docs/openapi.json
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-logo
 	@$(PY) -m local.describe_api --check
+	@$(PY) -m local.describe_access --check
 
 check: ## lint and test
 	@$(MAKE) lint
@@ -71,6 +80,11 @@ format: setup ## Rewrite the code in the project's format
 	$(SAY) "format: ruff, fixes that are safe and the layout"
 	@$(VENV)/bin/ruff check --fix-only .
 	@$(VENV)/bin/ruff format .
+
+client: setup ## Generate a typed Python client of the API into .recommndr/client
+	$(SAY) "client: openapi-python-client on docs/openapi.json"
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" openapi-python-client generate --path docs/openapi.json \
+		--output-path .recommndr/client --overwrite --fail-on-warning
 
 bench: setup ## Measure 1,000 recommendations over HTTP; prints JSON
 	$(SAY) "bench: 1,000 sequential /recommend against local.serve and a bare echo"
