@@ -54,7 +54,7 @@ def act(shop: ApiShop, user_id: str, item: str, kind: str = "view") -> None:
     shop.settle()
 
 
-def shown_everywhere(shop: ApiShop, item: str, near: str, category: str) -> dict[str, bool]:
+def shown_everywhere(shop: ApiShop, item: str, near: str, category: str, title: str) -> dict[str, bool]:
     """On which paths the item is; each asks for so much that it would be there if it might."""
     pages: dict[str, dict[str, Any]] = {
         "/recommend/fan": {"limit": 100},
@@ -65,24 +65,26 @@ def shown_everywhere(shop: ApiShop, item: str, near: str, category: str) -> dict
         f"/bought_together/{near}": {"limit": 100},
         "/popular": {"category": category, "limit": 100},
         "/items": {"category": category, "limit": 100},
+        "/search": {"q": title},
+        "/search?category": {"q": title, "user_id": "fan", "category": category},
     }
     return {path: item in ids(shop.get(path.split("?")[0], **query)) for path, query in pages.items()}
 
 
 @pytest.mark.parametrize("how", LEAVES)
 def test_what_leaves_is_gone_from_every_path_of_every_worker(shop: ApiShop, how: str) -> None:
-    gone, near = item_id(neighbours(60)[0]), item_id(60)
+    gone, near, title = item_id(neighbours(60)[0]), item_id(60), f"Product {neighbours(60)[0]}"
     for user in ("fan", "other"):
         shop.click(user, 60)
     with another_worker(shop) as second:
-        before = [shown_everywhere(worker, gone, near, "Category 3") for worker in (shop, second)]
+        before = [shown_everywhere(worker, gone, near, "Category 3", title) for worker in (shop, second)]
         assert all(all(paths.values()) for paths in before), before
         method, body = LEAVES[how]
         write(shop, method, gone, body)
         shop.settle()
         second.services.follower.follow()
         for worker in (shop, second):
-            assert not any(shown_everywhere(worker, gone, near, "Category 3").values())
+            assert not any(shown_everywhere(worker, gone, near, "Category 3", title).values())
             assert worker.get("/categories")["items_count"] == 237
         if how == "deleted":
             problem_of(second.client.get(f"/items/{gone}"), 404)
@@ -90,7 +92,7 @@ def test_what_leaves_is_gone_from_every_path_of_every_worker(shop: ApiShop, how:
         second.pump()
         for worker in (shop, second):
             worker.services.follower.follow()
-            assert all(shown_everywhere(worker, gone, near, "Category 3").values())
+            assert all(shown_everywhere(worker, gone, near, "Category 3", "Back again").values())
 
 
 def test_what_left_before_redis_went_away_does_not_come_back_with_the_fallback(tmp_path: Path) -> None:
