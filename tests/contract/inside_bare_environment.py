@@ -109,6 +109,8 @@ HTTP_CASES = [
     case("recommend", "/recommend/crowd-1?category=Category%200&context_item=sku-0003&limit=4"),
     case("recommend", "/recommend/a%2Fb", 404),
     case("recommend", "/recommend/a%00b", 422),
+    case("recorded_recommendation", f"/recommendations/r-1.{'0' * 32}", 404),
+    case("recorded_recommendation", "/recommendations/r-1.0", 422),
     case("similar_items", "/similar_items/sku-0003?limit=4"),
     case("similar_items", "/similar_items/sku-none", 404),
     case("bought_together", "/bought_together/sku-0003"),
