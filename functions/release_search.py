@@ -39,14 +39,11 @@ def keep_up(live: LiveIndex, items: FollowedItems, release_id: str) -> None:
     live.renew(changes)
 
 
-def is_behind(live: LiveIndex, stock: Stock) -> bool:
-    """Has a product changed since the last time?"""
-    return stock.shelf.table.products_version != live.products_version
-
-
 def _changes(stock: Stock, since: int) -> tuple[int, Iterable[Renewed]]:
     """What is looked at now: the rest is computed when the items are no longer held."""
     shelf = stock.shelf
+    if shelf.table.products_version == since:
+        return since, ()
     rows = shelf.table.products_since(since)
     rows = rows[rows < len(shelf.index_of_row)]
     indexes = shelf.index_of_row[rows]

@@ -59,6 +59,8 @@ class LiveIndex:
             return
         try:
             version, renewed = changes(self.products_version)
+            if version == self.products_version:
+                return
             replaced = set(self.replaced.tolist())
             for batch in batched(renewed, BATCH, strict=False):
                 changed, texts = self._compare(batch, replaced)

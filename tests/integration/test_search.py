@@ -94,6 +94,10 @@ def test_fewer_words_are_better_than_nothing_and_said_so(shop: ApiShop) -> None:
     nothing = search(shop, "zeppelin")
     assert (nothing["matched"], nothing["items"], nothing["total"]) == ("none", [], 0)
     assert nothing["next_cursor"] is None
+    shop.click("nora", 30)
+    for user_id in ("nora", "nobody-known"):
+        assert search(shop, "zeppelin", user_id=user_id)["items"] == []
+        assert search(shop, "product", user_id=user_id, category="Nowhere")["items"] == []
 
 
 @pytest.mark.parametrize(
