@@ -36,19 +36,20 @@ class OverlayWriter:
         self._waiting: dict[str, Overlay] = {}
 
     def write(self, user_id: str, overlay: Overlay) -> Written:
-        """Write it now, or keep it to be written later."""
+        """Write it now, with what waited of hers, or keep it to be written later."""
+        with self._lock:
+            waited = self._waiting.get(user_id, NO_OVERLAY)
+        wanted = waited.merge(overlay)
         try:
-            written = Written.YES if self._send(user_id, overlay) else Written.SUPERSEDED
+            written = Written.YES if self._send(user_id, wanted) else Written.SUPERSEDED
         except InfrastructureFault as error:
             log.debug("an overlay waits: %s", error)
             with self._lock:
-                self._waiting[user_id] = self._waiting.pop(user_id, NO_OVERLAY).merge(overlay)
+                self._waiting[user_id] = self._waiting.pop(user_id, NO_OVERLAY).merge(wanted)
                 while len(self._waiting) > MOST_WAITING:
                     del self._waiting[next(iter(self._waiting))]
             return Written.WAITING
-        with self._lock:  # what waited and is older needs no writing any more
-            if self._waiting.get(user_id, NO_OVERLAY).merge(overlay) == overlay:
-                self._waiting.pop(user_id, None)
+        self._settle(user_id, waited)
         return written
 
     def waiting(self, user_id: str) -> Overlay:
@@ -61,10 +62,13 @@ class OverlayWriter:
             waiting = list(self._waiting.items())
         for user_id, overlay in waiting:
             self._send(user_id, overlay)
-            with self._lock:
-                if self._waiting.get(user_id) is overlay:
-                    del self._waiting[user_id]
+            self._settle(user_id, overlay)
         return len(waiting)
+
+    def _settle(self, user_id: str, written: Overlay) -> None:
+        with self._lock:
+            if self._waiting.get(user_id) is written:  # else more came meanwhile
+                del self._waiting[user_id]
 
     def _send(self, user_id: str, overlay: Overlay) -> bool:
         version, erased_at = overlay.preferences, overlay.erased_at

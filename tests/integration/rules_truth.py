@@ -103,6 +103,8 @@ class Truth:
     def wish(self, user: str, worker: int, wishes: Mapping[str, Any], *, late: bool, everywhere: bool) -> None:
         told = (0 if late else 1, self.tick()), wishes
         one = self.users[user]
+        if everywhere:
+            self._bring(one, worker)  # with it goes what waited of hers
         if late and one.erased:
             return  # it took effect before she was erased
         one.logged = _newest(one.logged, told)
@@ -122,10 +124,14 @@ class Truth:
 
     def keep_up(self, worker: int) -> None:
         for one in self.users.values():
-            if one.erased_waiting == worker:
-                one.erased_waiting = None
-            if worker in one.waiting:
-                one.wishes = _newest(one.wishes, one.waiting.pop(worker))
+            self._bring(one, worker)
+
+    @staticmethod
+    def _bring(one: UserTruth, worker: int) -> None:
+        if one.erased_waiting == worker:
+            one.erased_waiting = None
+        if worker in one.waiting:
+            one.wishes = _newest(one.wishes, one.waiting.pop(worker))
 
     def fold(self) -> None:
         self.folded = dict(self.items)

@@ -49,6 +49,7 @@ from tests.integration.rules_truth import Truth
 from tests.integration.unreachable import Reach
 
 EVERYDAY_STEPS = 300
+STEPS = int(os.environ.get("RULES_STEPS", EVERYDAY_STEPS))
 STEPS_A_RUN = 60
 COUNT = CATEGORIES * PER_CATEGORY
 CIRCUIT_S = 5.0
@@ -381,15 +382,15 @@ def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSe
         yield opened
 
 
+@pytest.mark.timeout(120 + STEPS)
 def test_nothing_that_may_not_be_shown_is_shown(own_servers: EmbeddedServers) -> None:
-    steps = int(os.environ.get("RULES_STEPS", EVERYDAY_STEPS))
     tally = Tally()
     chosen = settings(
-        max_examples=max(1, steps // STEPS_A_RUN),
+        max_examples=max(1, STEPS // STEPS_A_RUN),
         stateful_step_count=STEPS_A_RUN,
         deadline=None,
         database=None,
-        derandomize=steps < 1000,
+        derandomize=STEPS < 1000,
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, *((Phase.shrink,) if "RULES_SHRINK" in os.environ else ())),
         print_blob=True,
@@ -404,6 +405,6 @@ def test_nothing_that_may_not_be_shown_is_shown(own_servers: EmbeddedServers) ->
         f"{tally.steps} calls, {tally.items} items shown, {tally.obeyed} answers under wishes, "
         f"{tally.flagged} flagged, {tally.away} outages: {dict(sorted(tally.answers.items()))}"
     )
-    assert tally.items > steps
-    assert tally.obeyed > steps // 20
+    assert tally.items > STEPS
+    assert tally.obeyed > STEPS // 20
     assert tally.away
