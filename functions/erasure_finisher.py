@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 LOOK_AGAIN_MS: Final = HOUR_MS
 """Once a user's state is gone, only a backfill or a night that began before could bring something back."""
+MOST_RECEIPTS: Final = 300
+"""Of one run, which sealing waits for: those that waited longest, a new one first."""
 BEING_MADE_MS: Final = MINUTE_MS
 """So long a receipt that nothing acknowledged is left to the request that opened it."""
 QUICK: Final = ("state", "nightly_record", "landing")
@@ -91,11 +93,11 @@ class ErasureFinisher:
         One that cannot go on is no reason to leave the others; what the first such one raised is raised at the end.
         """
         names, now = open_receipts(self._blobs), self._clock()
-        due = [name for name in names if self._next_look.get(name, 0) <= now]
-        self._next_look = {name: at for name, at in self._next_look.items() if name in names}
+        self._next_look = {name: self._next_look.get(name, 0) for name in names}
+        due = sorted((name for name, at in self._next_look.items() if at <= now), key=self._next_look.__getitem__)
         left, faults = len(names), list[RecommndrError]()
         everywhere: _Everywhere | None = None
-        for name in due:
+        for name in due[:MOST_RECEIPTS]:
             try:
                 receipt = self._read(name, now)
                 if receipt is not None:
