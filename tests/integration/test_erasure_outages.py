@@ -226,6 +226,7 @@ def test_an_erasure_that_came_to_nothing_in_a_partition_is_sent_again(
     assert mark is not None
     for name in (logmark, PartitionKeys("live-1", 2).mark(version)):
         state_client.set(name, f"{mark.sequence}:{held.requested_at + LOST_MS + 60_000}")
+    move_on(shop, 60_000)
     shop.services.erasures.finisher.run()
     assert "passed erasure" in caplog.text
     assert USER not in caplog.text
