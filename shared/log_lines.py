@@ -10,6 +10,7 @@ import logging
 import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final
 
@@ -67,9 +68,8 @@ def write_log_lines(level: str, style: str) -> None:
 
 
 def _members(record: logging.LogRecord) -> dict[str, Any]:
-    at = datetime.fromtimestamp(record.created, UTC)
     members: dict[str, Any] = {
-        "at": f"{at:%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03d}Z",
+        "at": f"{_second_text(int(record.created))}.{int(record.msecs):03d}Z",
         "level": record.levelname.lower(),
         "logger": record.name,
     }
@@ -81,6 +81,11 @@ def _members(record: logging.LogRecord) -> dict[str, Any]:
     if record.exc_info and record.exc_info[1] is not None:
         members["exception"] = _exceptions(record.exc_info[1])
     return members
+
+
+@lru_cache(maxsize=2)
+def _second_text(epoch_s: int) -> str:
+    return f"{datetime.fromtimestamp(epoch_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _exceptions(raised: BaseException) -> list[dict[str, Any]]:
