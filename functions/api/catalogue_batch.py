@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +19,7 @@ from functions.api.worker import Worker, WorkerServices
 from functions.catalogue_writer import Change, InvalidChange, Written
 from functions.event_intake import Fate, MalformedBatch
 from shared.errors import InvalidEvent
+from shared.events import to_ms
 
 router = APIRouter(tags=["catalogue"])
 
@@ -89,11 +89,12 @@ def _write_all(worker: WorkerServices, body: bytes, idempotency_key: str | None)
     entries = _entries_of(body)
     told: dict[int, ItemOutcome] = {}
     changes: dict[int, Change] = {}
-    seen: dict[tuple[str, datetime | None], int] = {}
+    seen: dict[tuple[str, int | None], int] = {}
     for index, raw in enumerate(entries):
         try:
             change = _change_of(bytes(raw), event_id_of(idempotency_key, index))
-            before = seen.setdefault((change.item_id, change.occurred_at), index)
+            at = None if change.occurred_at is None else to_ms(change.occurred_at)
+            before = seen.setdefault((change.item_id, at), index)
             if before != index:
                 raise InvalidChange(
                     f"entry {before} is of the same item and instant: send one of them, or give each its occurred_at"
