@@ -1,4 +1,4 @@
-"""Favourite categories: a stranger's page begins there, others find them beside what they did; and who wants no taste."""
+"""Favourite categories: a stranger's page begins there, others find them beside what they did."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 
 from shared.candidates.category import CategorySource
 from shared.candidates.favourites import FAVOURITE_WEIGHT, PLACE_DECAY, favourite_taste
-from shared.events import Preferences
+from shared.events import ItemId, Preferences
 from shared.features.aggregations import DAY_MS, MINUTE_MS
 from shared.features.items import ItemTable
+from shared.features.replay import LoggedEvent, UserShards
 from shared.features.shard import Shopper
 from shared.recommend import PageRequest, Shelf, item_rows, prepare
 from tests.unit.builders import NOW, event, sent, shopper_of, table_of, updated
@@ -21,7 +22,7 @@ from tests.unit.test_recommend import model
 
 LEAVES = ("Pans", "Knives", "Lamps", "Sofas", "Vases", "Rugs", "Hooks")
 EACH = 6
-ITEMS = [f"{leaf}-{number}" for leaf in LEAVES for number in range(EACH)]
+ITEMS = [ItemId(f"{leaf}-{number}") for leaf in LEAVES for number in range(EACH)]
 
 
 def shop(order: tuple[str, ...] = LEAVES) -> ItemTable:
@@ -83,7 +84,7 @@ def test_names_that_nothing_has_change_nothing(names: tuple[str, ...]) -> None:
 def test_a_brand_is_no_category() -> None:
     table = table_of()
     table.fold(updated("mug", at=NOW, categories=["Kitchen"], brand="Acme", price_cents=1), NOW)
-    assert not favourite_taste(table, item_rows(table, ["mug"]), ["Acme"]).any()
+    assert not favourite_taste(table, item_rows(table, [ItemId("mug")]), ["Acme"]).any()
 
 
 def test_favourites_stand_beside_what_she_did() -> None:
@@ -106,6 +107,20 @@ def test_who_does_not_wish_it_is_a_stranger_with_rules() -> None:
     stranger = wished.as_wished()
     assert stranger.state == shopper_of().state
     assert stranger.preferences == wished.preferences
+
+
+def test_training_and_the_night_see_her_as_her_pages_do() -> None:
+    users = UserShards()
+    acts = [
+        event("view", item="Sofas-1", user="ann", at=NOW - 2),
+        event("view", item="Sofas-1", user="bob", at=NOW - 2),
+    ]
+    said = event("preferences_set", item=None, user="ann", at=NOW - 1, changes={"personalised": False})
+    for sequence, one in enumerate([*acts, said]):
+        users.fold(LoggedEvent("live-1", 0, sequence, NOW, one))
+    assert users.shopper("bob", NOW).state != shopper_of().state
+    assert users.shopper("ann", NOW).state == shopper_of().state
+    assert users.shopper("ann", NOW).preferences == Preferences(personalised=False)
 
 
 def test_an_empty_shop_has_no_favourites() -> None:
