@@ -61,6 +61,8 @@ def test_activating_moves_traffic_and_a_rollback_takes_it_back(shop: ApiShop) ->
     assert "next night" in moved["mlflow"]
     shop.services.refresh()
     assert shop.page("ann")["release"] == "r-test-2"
+    late = shop.client.post("/releases/r-test-3/activate", params={"expected_version": 3})
+    assert "allocation_moved" in problem_of(late, 409)["type"]
     back = shop.client.post("/releases/rollback", params={"expected_version": 4})
     assert back.json()["release_id"] == "r-test-3"
     again = shop.client.post("/releases/rollback", params={"expected_version": 4})

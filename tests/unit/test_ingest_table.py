@@ -9,13 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch import table_reading
 from batch.build_interactions import build_interactions
 from batch.ingest_events import main
+from batch.table_events import SeenRows
 from batch.table_reading import MOST_LINES_OF_A_ROW
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.events import BEHAVIOUR, Event, EventType, event_from_fields, from_ms, partition_of
@@ -258,6 +261,39 @@ def test_rows_in_any_order_come_out_in_time_order_and_equal_instants_in_file_ord
     assert [event.item_id for event in behaviour_of(out)] == ["A-1", "A-7", "A-3", "A-5", "A-9"]
     at = read_rows(FolderBlobStore(out)).column("occurred_at").to_pylist()
     assert at == sorted(at)
+
+
+def test_the_size_of_a_batch_makes_no_difference(
+    mapping: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = HEADER + GOOD + "".join(f"{line}\n" for line in BAD) + GOOD + GOOD.replace("B-2", "B-3")
+    for ending in (".csv", ".parquet"):
+        path = tmp_path / f"log{ending}"
+        if ending == ".csv":
+            write(path, text)
+        else:
+            pq.write_table(pa.Table.from_pylist(as_rows(HEADER + GOOD + GOOD + GOOD.replace("B-2", "B-3"))), path)
+        found = []
+        for rows in (10**6, 3):
+            monkeypatch.setattr(table_reading, "BATCH_ROWS", rows)
+            out = tmp_path / f"shop{ending}{rows}"
+            assert ingest(path, mapping, out) == 0
+            found.append((read_rows(FolderBlobStore(out)), rejects_of(out)))
+        assert found[0][0].equals(found[1][0])
+        assert found[0][1] == found[1][1]
+        assert [row["reason"] for row in found[0][1]].count("equals an earlier row") >= 4
+
+
+def test_rows_that_came_before_are_known_among_many() -> None:
+    draw = np.random.default_rng(5)
+    seen, known = SeenRows(), set[int]()
+    for _ in range(40):
+        hashes = draw.integers(0, 3000, draw.integers(0, 120)).astype(np.uint64)
+        expected = []
+        for one in hashes.tolist():
+            expected.append(one in known)
+            known.add(one)
+        assert seen.repeated(hashes).tolist() == expected
 
 
 @pytest.mark.parametrize(
