@@ -11,7 +11,7 @@ from functions.erasure_publisher import ErasurePublisher, NothingSent
 from functions.preference_keeper import PreferenceKeeper
 from shared.adapters.keys import user_key
 from shared.adapters.redis_releases import RedisReleaseStore
-from shared.errors import BrokerUnavailable, InfrastructureFault
+from shared.errors import BrokerUnavailable, InfrastructureFault, LakeConflict
 from shared.events import EventSource
 from shared.features.overlay import Overlay
 from shared.ingest.erasures import ErasurePlace, Receipt, new_receipt, open_receipt
@@ -79,7 +79,7 @@ class UserEraser:
             receipt = self._publisher.publish_new(opened)
         except NothingSent:
             raise
-        except InfrastructureFault as error:
+        except (InfrastructureFault, LakeConflict) as error:
             raise Unacknowledged(f"{NOT_EVERYWHERE} ({error})", opened) from error
         self._keeper.acknowledged(user_id, Overlay(erased_at=erased_at))
         self._forget_record(key)
