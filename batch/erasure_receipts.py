@@ -32,11 +32,14 @@ def clear_beside_lake(blobs: BlobStore, key_of: KeyOf, now: int, *, redacted: bo
     return clear_exposures(blobs, entries, key_of, now)
 
 
-def settle_receipts(blobs: BlobStore, stores: Collection[str], now: int, *, of_first: int | None = None) -> int:
+def settle_receipts(
+    blobs: BlobStore, stores: Collection[str], now: int, *, of_first: int | None = None, after: Collection[str] = ()
+) -> int:
     """Mark these stores done at `now` (epoch ms) in each open receipt whose erasure the lake holds; how many those are.
 
-    `of_first` takes only so many of the lake's erasures, as a stage's summary tells. Exposures wait until no worker
-    still holds pages from before. Raises LakeConflict, CorruptRecord.
+    `of_first` takes only so many of the lake's erasures, as a stage's summary tells; `after` names stores that must
+    have been done by then. Exposures wait until no worker still holds pages from before. Raises LakeConflict,
+    CorruptRecord.
     """
     entries = read_erasures(blobs, read_manifest(blobs))[:of_first]
     held = {(one.user_key, one.erased_at) for one in entries}
@@ -44,6 +47,8 @@ def settle_receipts(blobs: BlobStore, stores: Collection[str], now: int, *, of_f
     for name in open_receipts(blobs):
         receipt = read_receipt(blobs, name)
         if receipt is None or (receipt.user_key, receipt.erased_at) not in held:
+            continue
+        if not all((receipt.stores[store].done_at or now + 1) <= now for store in after):
             continue
         for store in stores:
             if receipt.stores[store].done_at is None and _is_due(receipt, store, now):

@@ -52,7 +52,7 @@ def settle_erasures(data: Path, settings: Settings, now: int) -> None:
     settled = settle_receipts(blobs, MADE_BY_NIGHT, now, of_first=without)
     print(f"  {settled:,} open receipts: this night was made without their users")
     if rewrite_files(blobs, settings):
-        settle_receipts(blobs, ("append_only_file",), now)
+        settle_receipts(blobs, ("append_only_file",), now, after=("state", "landing"))
 
 
 def erasures_of_night(data: Path) -> int:

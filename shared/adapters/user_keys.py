@@ -9,8 +9,8 @@ from shared.adapters.keys import user_key
 
 
 def user_key_text(user_id: str, secret: str) -> str:
-    """`user_key` as 32 hexadecimal digits."""
-    return user_key(user_id, secret).hex()
+    """`user_key` as 32 hexadecimal digits; it remembers none, as a million users push each other out."""
+    return user_key.__wrapped__(user_id, secret).hex()
 
 
 def keyed_with(secret: str) -> Callable[[str], str]:

@@ -56,12 +56,16 @@ def clear_exposures(blobs: BlobStore, entries: Sequence[ErasureEntry], key_of: K
     by_day = [(day, list(files)) for day, files in groupby(exposure_files(blobs), key=lambda file: file[0][:8])]
     latest = {day for day, _ in by_day[-_LATEST_DAYS:]}
     for day, files in by_day:
-        digest = hashlib.sha256("\n".join(name for _, _, name in files).encode()).hexdigest()[:32]
-        come_since = day in latest or before.days.get(day) != digest
+        names = [name for _, _, name in files]
+        come_since = day in latest or before.days.get(day) != _digest(names)
         wanted = _erased_since(users if come_since else new, day)
-        if wanted:
-            lines += sum(_clear(blobs, name, wanted) for minute, _, name in files if minute < finished_until)
-        days[day] = digest
+        for minute, _, name in files if wanted else ():
+            if minute < finished_until:
+                kept, gone = _clear(blobs, name, wanted)
+                lines += gone
+                if not kept:
+                    names.remove(name)
+        days[day] = _digest(names)
     after = ClearedExposures(erasures=len(entries), days=days, lines=before.lines + lines)
     blobs.write(CLEARED_NAME, msgspec.json.encode(after))
     return lines
@@ -89,19 +93,22 @@ def _erased_since(users: ErasedUsers, day: str) -> ErasedUsers:
     return ErasedUsers(found, users.key_of)
 
 
-def _clear(blobs: BlobStore, name: str, users: ErasedUsers) -> int:
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:32]
+
+
+def _clear(blobs: BlobStore, name: str, users: ErasedUsers) -> tuple[int, int]:
+    """How many lines the file keeps, and how many went; one that would keep none is deleted."""
     held = exposure_lines_of(blobs, name)
     try:
         kept = [line for line in held if not _goes(_WHOSE.decode(line), users)]
     except msgspec.DecodeError as error:
         raise CorruptRecord(f"{name} is damaged ({error}); delete it: its exposures are lost") from error
-    if len(kept) == len(held):
-        return 0
-    if kept:
-        blobs.write(name, gzip.compress(b"".join(line + b"\n" for line in kept), compresslevel=6, mtime=0))
-    else:
+    if not kept:
         blobs.delete(name)
-    return len(held) - len(kept)
+    elif len(kept) < len(held):
+        blobs.write(name, gzip.compress(b"".join(line + b"\n" for line in kept), compresslevel=6, mtime=0))
+    return len(kept), len(held) - len(kept)
 
 
 def _goes(line: _Whose, users: ErasedUsers) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -57,7 +57,8 @@ class ErasedUsers:
 
     erased_at: dict[str, int]
     key_of: KeyOf
-    _keys: dict[str, str | None] = field(default_factory=dict)
+    _keys: dict[str, str] = field(default_factory=dict)
+    _others: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, entries: Iterable[ErasureEntry], key_of: KeyOf) -> ErasedUsers:
@@ -71,17 +72,19 @@ class ErasedUsers:
         """Whether anybody was erased at all."""
         return bool(self.erased_at)
 
+    def among(self, user_ids: Collection[str]) -> dict[str, str]:
+        """Those of these ids whose users were erased, with their keyed hashes."""
+        asked = set(user_ids)
+        unknown = asked - self._others - self._keys.keys()
+        keys = {user_id: self.key_of(user_id) for user_id in unknown}
+        found = {user_id: key for user_id, key in keys.items() if key in self.erased_at}
+        self._keys |= found
+        self._others |= unknown - found.keys()
+        return {user_id: self._keys[user_id] for user_id in asked & self._keys.keys()}
+
     def key(self, user_id: str) -> str | None:
         """The keyed hash of a user who was erased, None for everybody else."""
-        if user_id not in self._keys:
-            key = self.key_of(user_id)
-            self._keys[user_id] = key if key in self.erased_at else None
-        return self._keys[user_id]
-
-    def erased(self, user_id: str, at: int) -> bool:
-        """Whether what she did at `at` (effective time, epoch ms) was erased."""
-        key = self.key(user_id)
-        return key is not None and at <= self.erased_at[key]
+        return self.among((user_id,)).get(user_id)
 
 
 def erasure_of(event: Event, key_of: KeyOf) -> ErasureEntry:

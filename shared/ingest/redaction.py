@@ -102,7 +102,7 @@ class Redaction:
             return mask
         bodies = rows["body"]
         for place in np.flatnonzero(np.asarray(pc.is_valid(bodies))).tolist():
-            mask[place] = any(self.users.key(user_id) for user_id in _users_named(bodies[place].as_py()))
+            mask[place] = bool(self.users.among(_users_named(bodies[place].as_py())))
         return mask
 
 
@@ -128,9 +128,10 @@ def together(rows: pa.Table, users: ErasedUsers) -> pa.Table:
         return rows
     coded = _encoded(rows["user_id"])
     ids = coded.dictionary.to_pylist()
-    named = [keyed_user(key) if (key := users.key(one)) is not None else one for one in ids]
+    erased = users.among(ids)
+    named = [keyed_user(erased[one]) if one in erased else one for one in ids] if erased else ids
     keyed = _erasures(rows) & np.asarray(pc.is_null(rows["user_id"]))
-    if named == ids and not keyed.any():
+    if not erased and not keyed.any():
         return rows
     column = pa.array(named, pa.string()).take(coded.indices)
     if keyed.any():
@@ -201,14 +202,17 @@ def _erasures(rows: pa.Table) -> Mask:
 def _erased_codes(rows: pa.Table, users: ErasedUsers) -> tuple[list[str], npt.NDArray[np.int64]]:
     """The keys of erased users, and of each row the place of its user's among them, -1 for everybody else."""
     coded = _encoded(rows["user_id"])
-    keys: list[str] = []
-    place_of = np.full(len(coded.dictionary) + 1, -1, dtype=np.int64)
-    for place, user_id in enumerate(coded.dictionary.to_pylist()):
-        key = users.key(user_id)
-        if key is not None:
-            place_of[place] = len(keys)
-            keys.append(key)
-    indices = np.asarray(pc.fill_null(coded.indices, len(coded.dictionary)), dtype=np.int64)
+    ids = coded.dictionary.to_pylist()
+    erased = users.among(ids)
+    place_of = np.full(len(ids) + 1, -1, dtype=np.int64)
+    if not erased:
+        return [], place_of[np.zeros(rows.num_rows, dtype=np.int64)]
+    keys = list(dict.fromkeys(erased.values()))
+    places = {key: place for place, key in enumerate(keys)}
+    for place, user_id in enumerate(ids):
+        if user_id in erased:
+            place_of[place] = places[erased[user_id]]
+    indices = np.asarray(pc.fill_null(coded.indices, len(ids)), dtype=np.int64)
     return keys, place_of[indices]
 
 

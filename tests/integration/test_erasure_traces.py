@@ -10,8 +10,10 @@ import pytest
 from redis import Redis
 
 from batch.build_interactions import build_interactions
+from batch.compact_lake import compact
 from batch.published_lists import user_records
 from feature_jobs.backfill_state import backfill_state
+from feature_jobs.check_parity import check_parity
 from feature_jobs.log_days import events_by_day
 from local.embedded import STATE_OPTIONS, EmbeddedServer
 from shared.adapters.activation import check_usable
@@ -19,16 +21,20 @@ from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.keys import overlay_key, user_key
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_state import RedisStateStore
+from shared.adapters.user_keys import keyed_with
+from shared.events import EventSource, encode_event
 from shared.features.shard import UserShard
 from shared.features.state import EMPTY_AT
 from shared.ingest.erasures import all_receipts, read_receipt
 from shared.ingest.lake import read_rows
 from shared.ingest.processor import EventProcessor
+from shared.ingest.seal import seal_partition
 from shared.ingest.state_versions import CURRENT_VERSION
 from shared.ports import PartitionCommit
 from shared.releases.lists import decode_record
 from shared.settings import SECRET_DEFAULT
 from tests.integration.api_shop import behaviour
+from tests.integration.conftest import START_AT
 from tests.integration.erasure_world import (
     KEY_OF,
     ErasureWorld,
@@ -38,11 +44,12 @@ from tests.integration.erasure_world import (
     preferences,
 )
 from tests.integration.traces import files_with, keys_with, word_of
+from tests.unit.builders import event
 
 HER = 'mallory "o\'neill" zażółć-7f3a91'
 NAMED = word_of(HER, but_not_before="2")
 OTHERS = "crowd-1", "crowd-5", HER + "2", HER[1:], "bob"
-HOUR_MS = 3600 * 1000
+MINUTE_MS, HOUR_MS = 60 * 1000, 3600 * 1000
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -90,7 +97,7 @@ def assert_erased(client: Redis, others: dict[bytes, Any], erased_at: int) -> No
 
 
 def pages(world: ErasureWorld, at: int, *users: str) -> list[Any]:
-    """What these users are shown at an instant."""
+    """What these users are shown at an instant; a minute's exposures take the place of what it had."""
     world.shop.clock.at = at
     shown = [world.page(user)["items"] for user in users]
     world.shop.clock.at = None
@@ -127,10 +134,10 @@ def test_her_id_stands_nowhere_whatever_comes_afterwards(tmp_path: Path) -> None
         world.act(preferences(HER))
         shop.broker.append([(HER, dead_letter(HER))])
         world.fold()
-        pages(world, earlier, HER, "crowd-1", HER + "2")
+        pages(world, earlier - 30 * MINUTE_MS, HER, "crowd-1", HER + "2")
         world.night(shop.clock())
         shop.services.refresh()
-        pages(world, earlier, HER)
+        pages(world, earlier - 20 * MINUTE_MS, HER)
 
         # What is there before, so that finding nothing afterwards says something.
         assert {name.rsplit("/", name.count("/") - 1)[0] for name in files_with(data, NAMED)} == {
@@ -148,10 +155,13 @@ def test_her_id_stands_nowhere_whatever_comes_afterwards(tmp_path: Path) -> None
         shop.services.ingest.process(world.delivered)  # delivered again by the broker
         shop.post(*world.sent)  # and sent again by her client
         world.fold()
-        pages(world, earlier, HER)  # what a worker held in memory, written late
+        pages(world, earlier - 10 * MINUTE_MS, HER)  # what a worker held in memory, written late
         erased_at = erasure_instant(shop.blobs, receipt_id)
         assert_erased(world.state, others, erased_at)
         assert pages(world, earlier, *OTHERS) == shown
+        parity = check_parity(shop.blobs, key_of=KEY_OF)
+        assert int(parity.mismatches.sum()) == 0
+        assert parity.skipped["its user was erased"] == 3
 
         world.night(erased_at + HOUR_MS)
         backfill_state(data, world.servers.state_url, SECRET_DEFAULT)
@@ -165,6 +175,10 @@ def test_her_id_stands_nowhere_whatever_comes_afterwards(tmp_path: Path) -> None
             assert keys_with(client, NAMED) == []
         assert read_rows(shop.blobs).num_rows == rows + 3 + len(world.sent), "late, erased twice, sent again"
         assert HER not in {one.event.user_id for one in events_by_day(shop.blobs, key_of=KEY_OF)}
+        parity = check_parity(shop.blobs, key_of=KEY_OF)
+        assert int(parity.mismatches.sum()) == 0
+        assert dict(parity.skipped) == {"gone: their users were erased": 3}
+        assert parity.exposures == 2 + len(OTHERS)
         assert files_with(data, NAMED) == []
         assert keys_with(world.state, NAMED) == []
         assert keys_with(world.log, NAMED) == []
@@ -220,3 +234,26 @@ def test_a_night_that_began_before_publishes_nothing_of_her_and_one_that_knows_t
 def records_of(world: ErasureWorld, release_id: str) -> list[bytes | None]:
     keys = [user_key(user, SECRET_DEFAULT) for user, _ in user_records(world.data)]
     return world.shop.releases.nightly_records(release_id, keys)
+
+
+def test_a_restored_copy_of_the_state_is_refilled_from_redacted_rows(world: Any) -> None:
+    key_of = keyed_with("test secret")
+    bodies = [encode_event(event(user=f"user {n % 4}", item=f"item {n % 3}", at=START_AT + n)) for n in range(40)]
+    world.processor().process(world.publish(bodies[:10]))
+    copy = world.copy_state()
+    erasure = event("user_erased", user=None, item=None, at=START_AT + 40,
+                    changes={"user_key": key_of("user 1"), "receipt": "ab" * 16})  # fmt: skip
+    world.processor().process(world.publish([*bodies[10:], encode_event(erasure), bodies[3]]))
+    before = world.shards()
+    seal_partition("live-1", 0, store=world.store, blobs=world.blobs)
+    assert compact(world.blobs, EventSource("live-1", (1,)), key_of=key_of).erasures == 1
+    assert read_rows(world.blobs)["user_id"].null_count == 10 + 1
+    world.restore_state(copy)
+    world.processor().catch_up()
+    hers = next(name for name in before if key_of("user 1") in name)
+    after = world.shards()
+    assert {name: data for name, data in after.items() if name != hers} == {
+        name: data for name, data in before.items() if name != hers
+    }
+    shard = UserShard.decode(after[hers])
+    assert (shard.erased_at, shard.state.newest_at) == (START_AT + 40, EMPTY_AT)
