@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -185,16 +186,37 @@ def check_preferences(wanted: Preferences) -> None:
         check_id(item_id, "hidden_items")
 
 
-def _batch_of(body: bytes) -> list[msgspec.Raw]:
+def _batch_of(body: bytes) -> Sequence[bytes | msgspec.Raw]:
+    events: Sequence[bytes | msgspec.Raw]
     try:
         events = _ENVELOPE.decode(body).events if body.lstrip()[:1] == b"{" else _ARRAY.decode(body)
     except msgspec.ValidationError as error:
         raise InvalidEvent(f'the body must be a JSON array of events or {{"events": [...]}}: {error}') from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedBatch(f"the body is not JSON: {error}") from error
+        lenient = _lenient_batch_of(body)
+        if lenient is None:
+            raise MalformedBatch(f"the body is not JSON: {error}") from error
+        events = lenient
     if not 1 <= len(events) <= MOST_EVENTS:
         raise InvalidEvent(f"a request carries 1 to {MOST_EVENTS} events, this one {len(events)}")
     return events
+
+
+def _lenient_batch_of(body: bytes) -> list[bytes] | None:
+    r"""The events of a body that is JSON but for text that is none, such as "\ud800": what holds it is refused alone.
+
+    None where the body is no JSON, or none of the two shapes.
+    """
+    try:
+        found = json.loads(body, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return None
+    events = found["events"] if isinstance(found, dict) and found.keys() == {"events"} else found
+    return [json.dumps(one).encode() for one in events] if isinstance(events, list) else None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _event_id_of(raw: bytes | msgspec.Raw) -> str | None:

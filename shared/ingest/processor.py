@@ -204,7 +204,9 @@ class PartitionProcessor:
         if not isinstance(cause, FoldFailed):
             raise error
         refuse_bad_deployment(self._name, entry, cause, self._recorded)
-        log.error("%s: sequence %d is a dead letter: %s", self._name, entry.row.sequence, cause)
+        # What the exception says may quote the event: it stands in the dead letter, not in the log.
+        kind = type(cause.__cause__).__name__
+        log.error("%s: sequence %d is a dead letter: its fold raised %s", self._name, entry.row.sequence, kind)
         return fold_chunk(
             [dead_entry(entry.row, f"{FOLD_FAILED}{cause}")], state, step.versions, with_log=not step.lags
         )

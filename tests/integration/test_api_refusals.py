@@ -93,6 +93,24 @@ def test_bad_json_is_refused_and_never_an_error_of_ours(shop: ApiShop, body: byt
     problem_of(answer, answer.status_code)
 
 
+@pytest.mark.parametrize("envelope", ["[%s, %s]", '{"events": [%s, %s]}'])
+def test_text_that_is_no_text_refuses_the_event_that_holds_it_alone(shop: ApiShop, envelope: str) -> None:
+    good, bad = behaviour("noa", 5), json.dumps(behaviour("noa", 5)).replace("noa", "noa" + chr(92) + "ud800")
+    told = shop.client.post("/events", content=envelope % (json.dumps(good), bad)).json()
+    assert [one["outcome"] for one in told["outcomes"]] == ["accepted", "rejected"]
+    assert told["outcomes"][0]["event_id"] == good["event_id"]
+    for body in (
+        '["%sud800", NaN]',
+        '{"events": ["%sud800"], "more": 1}',
+        '{"more": "%sud800"}',
+        '"%sud800"',
+        '["%sud8',
+    ):
+        answer = shop.client.post("/events", content=body % chr(92))
+        assert answer.status_code in {400, 422}
+        problem_of(answer, answer.status_code)
+
+
 def test_an_event_that_is_nested_too_deeply_is_rejected(shop: ApiShop) -> None:
     deep = json.dumps(behaviour("lee", 1, "item_updated")).replace('"sku-0001"', '"sku-0001", "changes": {"x": HERE}')
     body = "[" + deep.replace("HERE", "[" * 5000 + "]" * 5000) + "]"
