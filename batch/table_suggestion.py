@@ -29,23 +29,27 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
              "uid", "accountid", "kunde", "kundennummer"),
     "item": ("itemid", "productid", "item", "product", "sku", "stockcode", "articleid", "asin", "parentasin", "movieid",
              "productcode", "artikel", "artikelnummer"),
-    "event": ("eventtype", "event", "action", "eventname", "type", "behavior", "behaviour", "activity", "ereignis"),
+    "event": ("eventtype", "event", "action", "eventname", "type", "behavior", "behaviour", "activity", "ereignis",
+              "aktion"),
     "session": ("usersession", "sessionid", "session", "visitid"),
     "quantity": ("quantity", "qty", "amountofitems", "units", "count", "menge"),
     "price": ("price", "unitprice", "pricecents", "itemprice", "amount", "preis"),
     "id": ("eventid", "uuid", "messageid"),
     "order": ("orderid", "order", "invoiceno", "invoice", "transactionid", "basketid", "bestellung"),
-    "title": ("title", "productname", "itemname", "description", "name", "producttitle"),
+    "title": ("title", "productname", "itemname", "description", "name", "producttitle", "titel"),
     "category": ("categorycode", "category", "categorypath", "categoryname", "categoryid", "department", "kategorie"),
     "brand": ("brand", "brandname", "manufacturer", "vendor", "marke"),
 }  # fmt: skip
 """Lower-case letters and digits of a column's name; the first that a file has is taken."""
 _SYNONYMS: Final[Mapping[str, tuple[str, ...]]] = {
-    "view": ("view", "pv", "pageview", "productview", "click", "detail", "impression", "viewitem", "viewed", "browse"),
-    "cart": ("cart", "addtocart", "addcart", "basket", "addtobasket", "added"),
+    "view": ("view", "pv", "pageview", "productview", "click", "detail", "impression", "viewitem", "viewed", "browse",
+             "gesehen", "angesehen"),
+    "cart": ("cart", "addtocart", "addcart", "basket", "addtobasket", "added", "korb", "warenkorb"),
     "remove_from_cart": ("removefromcart", "removecart", "deletefromcart", "removed"),
-    "purchase": ("purchase", "buy", "transaction", "order", "sale", "checkout", "purchased", "bought", "paid"),
-}
+    "purchase": ("purchase", "buy", "transaction", "order", "sale", "checkout", "purchased", "bought", "paid",
+                 "gekauft", "kauf"),
+}  # fmt: skip
+_MEANING: Final = {synonym: kind for kind, synonyms in _SYNONYMS.items() for synonym in synonyms}
 _PATTERNS: Final = (
     "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y",
     "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d", "%Y%m%d%H%M%S",
@@ -87,6 +91,9 @@ def suggest_mapping(file: InputFile, now: int) -> Suggestion:
     events["time_format"] = time_format
     if "price" in chosen:
         events |= _price(sample, chosen["price"])
+    if "event" not in chosen:
+        by_content = _event_by_content(sample, [name for name in names if name not in chosen.values()])
+        chosen |= {} if by_content is None else {"event": by_content}
     events["columns"] = {name: chosen[name] for name in _NAMES if chosen.get(name)}
     if "event" in chosen:
         events["names"] = _event_names(sample, chosen["event"])
@@ -177,8 +184,18 @@ def _time(sample: Batch, names: Sequence[str], named: str | None, now: int) -> t
 def _event_names(sample: Batch, column: str) -> dict[str, str]:
     counted = pc.value_counts(sample.column(column).drop_null()).to_pylist()
     values = [one["values"] for one in sorted(counted, key=lambda one: -one["counts"])][:_MOST_EVENT_NAMES]
-    meaning = {synonym: kind for kind, synonyms in _SYNONYMS.items() for synonym in synonyms}
-    return {value: meaning.get(_plain(value), IGNORE) for value in values}
+    return {value: _MEANING.get(_plain(value), IGNORE) for value in values}
+
+
+def _event_by_content(sample: Batch, names: Sequence[str]) -> str | None:
+    """The column with the most values that sound like events, where one has two at least and not many others."""
+    heard = {}
+    for name in names:
+        values = pc.unique(sample.column(name)).drop_null().to_pylist()
+        if len(values) <= _MOST_EVENT_NAMES:
+            heard[name] = sum(_plain(value) in _MEANING for value in values)
+    best = max(heard, key=lambda name: heard[name], default=None)
+    return best if best is not None and heard[best] >= 2 else None
 
 
 def _price(sample: Batch, column: str) -> dict[str, Any]:

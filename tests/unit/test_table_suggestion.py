@@ -56,6 +56,11 @@ CASES = {
         {"time": "when", "user": "visitor", "item": "sku", "event": "action"},
         {"time_format": "epoch_s", "separator": "\t", "names": {"pv": "view", "buy": "purchase", "fav": "ignore"}},
     ),
+    "content.csv": (
+        "ts,uid,sku,what\n1511544070,1,2,gesehen\n1511544070,1,2,gekauft\n1511544071,1,2,Suche\n",
+        {"time": "ts", "user": "uid", "item": "sku", "event": "what"},
+        {"time_format": "epoch_s", "names": {"gesehen": "view", "gekauft": "purchase", "Suche": "ignore"}},
+    ),
     "months.csv": (
         "date,customer_id,product_id\n12/31/2023,1,2\n",
         {"time": "date", "user": "customer_id", "item": "product_id"},
