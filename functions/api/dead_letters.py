@@ -13,6 +13,7 @@ from functions.api import access
 from functions.api.dead_letters_models import (
     LETTER_ID,
     MOST_REPLAYED,
+    Instant,
     Letter,
     LetterOutcome,
     Letters,
@@ -41,7 +42,7 @@ SourcePath = Annotated[SourceName, Path(description="The event source")]
 PartitionPath = Annotated[PartitionNumber, Path()]
 SequencePath = Annotated[int, Path(ge=0, le=10**18 - 1, examples=[4711])]
 Since = Annotated[
-    datetime | None, Query(description="Only those that arrived at this instant or later; without an offset it is UTC")
+    Instant | None, Query(description="Only those that arrived at this instant or later; without an offset it is UTC")
 ]
 
 

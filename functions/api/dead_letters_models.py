@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from functions.api.models import Model
 
@@ -15,6 +15,20 @@ LETTER_ID = r"^[a-z0-9][a-z0-9-]{0,62}/[0-9]{1,9}/[0-9]{1,18}$"
 LetterIdText = Annotated[str, Field(pattern=LETTER_ID, examples=["live-1/0/4711"])]
 SourceName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", examples=["live-1"])]
 PartitionNumber = Annotated[int, Field(ge=0, le=999_999_999, examples=[0])]
+
+
+def _instant(said: object) -> datetime:
+    """A number is none, though it could be read as seconds."""
+    if not isinstance(said, str):
+        raise ValueError("must be an ISO 8601 text, such as 2026-11-23T08:30:00Z")  # noqa: TRY004 - pydantic's contract
+    return datetime.fromisoformat(said)
+
+
+Instant = Annotated[
+    datetime,
+    BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{4}-?(\d{2}|W)", "examples": ["2026-11-23T08:30:00Z"]}),
+]
 ReasonPart = Annotated[str, Field(min_length=1, max_length=200, examples=["ZeroDivisionError"])]
 
 
@@ -52,11 +66,13 @@ class WholeLetter(Letter):
 class ReplayRequest(Model):
     """Which to replay: ids, or filters that must all hold, or all."""
 
+    model_config = ConfigDict(extra="forbid", strict=True)
+
     ids: list[LetterIdText] = Field(default_factory=list, max_length=MOST_REPLAYED)
     source: SourceName | None = None
     partition: PartitionNumber | None = None
     reason: ReasonPart | None = None
-    since: datetime | None = Field(default=None, description="Only from this instant on; without an offset it is UTC")
+    since: Instant | None = Field(default=None, description="Only from this instant on; without an offset it is UTC")
     all: bool = Field(default=False, description="All of them, where no id and no filter is given")
     dry_run: bool = Field(default=False, description="Say which, and publish nothing")
 

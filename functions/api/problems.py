@@ -130,10 +130,9 @@ def _challenge(error: Unauthenticated) -> str:
 
 
 def _methods_at(app: FastAPI, request: Request) -> list[str]:
-    """What is offered at this address, by all routes together: the framework tells the first one's alone."""
-    found: set[str] = set()
-    for one in iter_route_contexts(app.routes):
-        route = one.original_route
-        if isinstance(route, Route) and route.path_regex.match(request.scope["path"]):
-            found |= route.methods or set()
-    return sorted(found)
+    """What is offered at this address, by all its routes together: the framework tells the first one's alone."""
+    path = request.scope["path"]
+    routes = [one.original_route for one in iter_route_contexts(app.routes)]
+    here = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
+    exact = [route for route in here if route.path == path]
+    return sorted({method for route in exact or here for method in route.methods or ()})

@@ -28,6 +28,8 @@ _UNSAID: Final = (
     r"lies above max_price_cents",
     r"min_price_cents may not exceed",
     r"cursor is (not one|none) of ours",
+    r"say which to replay",  # ids, a filter, or all
+    r"since: Value error",  # a day that no month has
 )
 SAYS_NO_SCHEMA: Final = re.compile("|".join(_UNSAID))
 """Rules between fields, of bytes and of the clock: a request that fits the schema may break these, and gets a 422."""
