@@ -85,10 +85,10 @@ STORES: Final[Mapping[str, tuple[int, str]]] = {
     "nightly_record": (2 * MINUTE_MS, "Her list and vector in every release whose lists stand in Redis."),
     "landing": (5 * MINUTE_MS, "Rows from before the erasure leave the landing streams for sealed files each minute."),
     "lake": (2 * DAY_MS, "The next night leaves of her rows what counts for items, and no id."),
-    "sealed_files": (3 * DAY_MS, "Deleted a day after the night that took them into the lake."),
+    "sealed_files": (2 * DAY_MS, "The next night takes them into the lake and deletes those that held her at once."),
     "exposures": (2 * DAY_MS, "The next night takes her pages out of the exposure files."),
     "training_data": (2 * DAY_MS, "The next night makes interactions, candidates and training set without her."),
-    "dvc_cache": (2 * DAY_MS, "What stages made of her before the next night is removed from the cache."),
+    "dvc_cache": (2 * DAY_MS, "DVC's cache keeps nothing; what stages made of her the next night makes without her."),
     "coming_releases": (2 * DAY_MS, "No release made by the next night, or a later one, is built from her rows."),
     "worker_memory": (15 * MINUTE_MS, "Preferences that a worker holds for an outage are forgotten after 15 minutes."),
     "broker_log": (
@@ -100,8 +100,8 @@ STORES: Final[Mapping[str, tuple[int, str]]] = {
         "64-bit hashes of her events' ids tell a repeated event for a day; then they match nothing.",
     ),
     "append_only_file": (
-        7 * DAY_MS,
-        "Redis' own file keeps old values, under her keyed hash, until the server rewrites it.",
+        2 * DAY_MS,
+        "Redis' own files keep what was deleted until they are rewritten; the night asks for it where it may.",
     ),
 }
 """Every store that may hold something of a user: how long after the erasure it is due (ms), and how it comes about."""

@@ -144,3 +144,13 @@ def test_the_projects_stages_are_whole_and_in_an_order_their_files_allow() -> No
         made |= {name for out in document[stage.name].get("outs", []) for name in out}
         assert all(out[name]["cache"] is False for out in document[stage.name].get("outs", []) for name in out)
     assert document["publish_release"]["always_changed"]
+
+
+def test_dvcs_cache_keeps_nothing_of_what_stages_make() -> None:
+    """Whoever is erased must not come back from a cache, nor lie there."""
+    stages = yaml.safe_load(PIPELINE.read_text())["stages"]
+    outs = [out for stage in stages.values() for kind in ("outs", "metrics", "plots") for out in stage.get(kind, [])]
+    assert len(outs) >= 10
+    for out in outs:
+        assert isinstance(out, dict), f"{out} would be cached"
+        assert [options["cache"] for options in out.values()] == [False], out
