@@ -9,6 +9,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.erased_rejects import clear_rejects
 from shared.ingest.dead_letters import REPLAYS_FOLDER, LetterId, read_record, write_record
 from shared.ingest.erased_exposures import WRITTEN_AFTER_MS, clear_exposures
 from shared.ingest.erased_users import KeyOf, read_erasures
@@ -21,7 +22,7 @@ _COORDINATES: Final = ("source", "partition", "sequence")
 
 
 def clear_beside_lake(blobs: BlobStore, key_of: KeyOf, now: int, *, redacted: bool) -> int:
-    """Take erased users out of exposures and records of replays; returns how many exposures went.
+    """Take erased users out of exposures, records of replays and rejected rows; returns how many exposures went.
 
     `redacted` says that the compaction before found somebody; `now` is epoch ms. Raises LakeConflict, CorruptRecord.
     """
@@ -29,6 +30,7 @@ def clear_beside_lake(blobs: BlobStore, key_of: KeyOf, now: int, *, redacted: bo
     if redacted:
         rows = read_rows(blobs, columns=["source", "partition", "sequence", "reason"], keep=_erased_letters)
         _forget_replays(blobs, {LetterId(*one.values()) for one in rows.select(_COORDINATES).to_pylist()})
+    clear_rejects(blobs, entries, key_of)
     return clear_exposures(blobs, entries, key_of, now)
 
 

@@ -13,6 +13,8 @@ from batch.table_events import LEFT_OUT, Verdicts
 from batch.table_reading import Batch
 
 EXAMPLES_A_REASON: Final = 3
+LONGEST_CELL: Final = 100_000
+"""A reader of CSV refuses a cell of 131,072 characters and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Rejects:
         if len(examples) < EXAMPLES_A_REASON:
             value = cells[self._names.index(column)] if column in self._names else ""
             examples.append(Example(line, column, value))
+        cells = [cell[:LONGEST_CELL] for cell in cells]
         self._writer.writerow([*cells, line, column, reason, " | ".join(fields[self._width :])])
 
     def add_batch(self, batch: Batch, verdicts: Verdicts) -> None:
