@@ -114,6 +114,7 @@ def test_any_order_and_any_cut_end_in_the_same_product(
         )
 
 
+@MANY
 @given(WHOLE)
 def test_a_put_says_every_field_so_that_nothing_of_before_is_left(fields: dict[str, Any]) -> None:
     assert set(fields) - {"arrived_at"} == set(RESET)

@@ -18,7 +18,7 @@ from shared.events import ItemId, from_ms
 from shared.features.aggregations import DAY_MS
 from shared.features.items import ItemTable
 from shared.recommend import Shelf, item_rows
-from tests.unit.builders import MODEST, NOW, all_rows, event, table_of, updated
+from tests.unit.builders import MANY, MODEST, NOW, all_rows, event, table_of, updated
 
 IDS = [ItemId(f"i{number:02d}") for number in range(12)]
 
@@ -109,6 +109,7 @@ def test_newest_first_and_what_never_arrived_last() -> None:
     assert order.indexes.tolist() == [3, 1, 0, 2]
 
 
+@MANY
 @given(
     st.sampled_from(CatalogueSort), st.floats(allow_nan=False), st.text(max_size=20).filter(lambda text: text.isascii())
 )
@@ -117,6 +118,7 @@ def test_a_cursor_comes_back_as_it_went(sort: CatalogueSort, key: float, item_id
     assert Cursor.decode(cursor.encode()) == cursor
 
 
+@MANY
 @given(st.one_of(st.text(max_size=40), st.binary(max_size=30).map(lambda raw: raw.hex())))
 def test_what_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidCursor):

@@ -17,8 +17,8 @@ COLUMN = {name: column for column, name in enumerate(Retrieval)}
 
 def query_of(popularity: list[float], eligible: list[bool] | None = None) -> Query:
     count = len(popularity)
-    nothing = np.zeros(count, np.int64), np.full(count, NEVER), np.full(count, -1), np.zeros(count)
-    trends = Trends(np.array(popularity), *nothing)
+    unsaid = np.zeros(count, np.int64), np.full(count, NEVER), np.full(count, -1), np.zeros(count)
+    trends = Trends(np.array(popularity), *unsaid)
     nothing = np.empty(0, np.int32)
     user = view_of(shopper_of(), ItemTable())
     allowed = np.ones(count, np.bool_) if eligible is None else np.array(eligible)
