@@ -132,8 +132,11 @@ class ErasureFinisher:
         if all(line.done_at is not None for line in receipt.stores.values()):
             close_receipt(self._blobs, receipt.receipt)
             return True
+        now = self._clock()
+        overdue = [name for name, line in receipt.stores.items() if line.done_at is None and (line.due_at or now) < now]
+        if overdue:
+            log.error("ALARM erasure %s is overdue in %s", receipt.receipt, ", ".join(overdue))
         if not self._publisher.missing(receipt):
-            now = self._clock()
             is_quick = any(receipt.stores[name].done_at is None for name in QUICK)
             pause_ms = (now - receipt.requested_at) // 10 if is_quick else LOOK_AGAIN_MS
             self._next_look[receipt.receipt] = now + min(pause_ms, LOOK_AGAIN_MS)

@@ -37,6 +37,7 @@ class Metrics:
         self.events = Counter("recommndr_events", "Events posted, by outcome", ["outcome"], registry=self.registry)
         self.folded = Counter("recommndr_records", "Records handed to the fold", registry=self.registry)
         self.sealed = Counter("recommndr_sealed_rows", "Landing rows written to the lake", registry=self.registry)
+        self.open_erasures = Gauge("recommndr_open_erasures", "Erasures not done everywhere", registry=self.registry)
         self.exposures = Counter(
             "recommndr_exposures", "Exposures by fate: written, lost", ["fate"], registry=self.registry
         )

@@ -29,7 +29,7 @@ class LakeSealer:
         blobs: BlobStore,
         broker: RetainedLog,
         ingest: EventIngest,
-        finish_erasures: Callable[[], object],
+        finish_erasures: Callable[[], int],
         metrics: Metrics,
     ) -> None:
         """`live` is the present stream; the other sources are known from the lake manifest."""
@@ -49,7 +49,7 @@ class LakeSealer:
         try:
             return self._seal()
         finally:  # a partition that cannot go on holds no erasure up
-            self._finish_erasures()
+            self._metrics.open_erasures.set(self._finish_erasures())
 
     def _seal(self) -> int:
         manifest = read_manifest(self._blobs)
