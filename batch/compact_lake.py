@@ -25,7 +25,7 @@ from batch.redact_lake import DAYS_FOLDER, LakeErasures, clear_files
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.user_keys import keyed_with
 from shared.cli import command
-from shared.errors import ConfigurationError, StreamRecreated
+from shared.errors import ConfigurationError, LakeConflict, StreamRecreated
 from shared.events import EventSource
 from shared.ingest.erased_users import ERASED_FOLDER, KeyOf, no_secret
 from shared.ingest.lake_files import DAY_MS, day_text, read_file, write_file
@@ -94,7 +94,10 @@ def compact(blobs: BlobStore, live: EventSource | None = None, *, key_of: KeyOf 
     behind = before.erasures is None or any(entry.cleared < before.erasures.count for entry in before.files)
     after = before
     if fresh or (behind and before.files):
-        after = _Taking(blobs, before, LakeErasures.of(blobs, before, fresh, key_of), report).run(fresh, live)
+        try:
+            after = _Taking(blobs, before, LakeErasures.of(blobs, before, fresh, key_of), report).run(fresh, live)
+        except FileNotFoundError as error:
+            raise LakeConflict(f"{error} any more: another ingest or compaction ran; run the command again") from error
     newest = max((at for marks in after.marks.values() for _, at in marks.values()), default=0)
     for name, last_at in before.sealed_inputs.items():
         if newest - last_at > _KEEP_SEALED_MS:

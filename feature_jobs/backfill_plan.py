@@ -30,8 +30,8 @@ class LoadPlan:
     marks: Mapping[int, Mark]
     files: tuple[FileEntry, ...]
     sealed: tuple[SealedFile, ...]
-    erased_at: Mapping[str, int] = field(default_factory=dict)
-    """Who was erased, by keyed hash, and when (epoch ms): her rows may name her by her id or by that hash."""
+    erased: ErasedUsers = field(repr=False)
+    """Their rows may name them by their ids or by their keyed hashes."""
 
     @property
     def rows(self) -> int:
@@ -94,7 +94,7 @@ def plan_load(
             print(f"    {source}/{partition}: the lake lacks sequence {lacking}; loaded up to there", flush=True)
         if reached is not None:
             marks[partition] = _mark_of(blobs, reached)
-    return LoadPlan(source, marks, files, sealed, erased.erased_at)
+    return LoadPlan(source, marks, files, sealed, erased)
 
 
 def read_coordinates(blobs: BlobStore, entry: FileEntry) -> pa.Table:
@@ -116,7 +116,10 @@ def _mark_of(blobs: BlobStore, run: _Run) -> Mark:
     if run.sealed is None:
         assert run.last_at is not None, "only a sealed file's run comes without its instant"
         return Mark(run.last, run.last_at)
-    return Mark(run.last, read_sealed(blobs, run.sealed.name)[-1].enqueued_at)
+    try:
+        return Mark(run.last, read_sealed(blobs, run.sealed.name)[-1].enqueued_at)
+    except FileNotFoundError as error:
+        raise LakeConflict(f"{error} any more: the lake was compacted meanwhile; run it again") from error
 
 
 def _runs_of(table: pa.Table) -> Iterator[tuple[int, _Run]]:

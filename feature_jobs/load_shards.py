@@ -16,10 +16,8 @@ from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_connection import connect
 from shared.adapters.redis_load import LOAD_BATCH
 from shared.adapters.redis_state import RedisStateStore
-from shared.adapters.user_keys import keyed_with
 from shared.errors import LakeConflict
 from shared.events import id_hash
-from shared.ingest.erased_users import ErasedUsers
 from shared.ingest.fold_chunk import AnyVersion
 from shared.ingest.lake_manifest import FileEntry
 from shared.ingest.lake_sealed import SealedFile, end_of, read_sealed
@@ -50,8 +48,7 @@ class LoadTask:
     def read(self, file: FileEntry | SealedFile) -> pa.Table:
         """A file's rows for the fold, `ROW_SCHEMA`. Raises LakeConflict."""
         table = _table_of(FolderBlobStore(self.data), file)
-        erased = ErasedUsers(dict(self.plan.erased_at), keyed_with(self.user_secret))
-        return pa.concat_tables([ROW_SCHEMA.empty_table(), *rows_of(table, self.plan.marks, erased)])
+        return pa.concat_tables([ROW_SCHEMA.empty_table(), *rows_of(table, self.plan.marks, self.plan.erased)])
 
     def load(self, tables: Iterable[pa.Table]) -> pa.Table:
         """Fold tables of `ROW_SCHEMA`, none of which shares an entity with another, and write what they make.

@@ -8,12 +8,13 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.errors import CorruptRecord
+from shared.errors import CorruptRecord, LakeConflict
 from shared.ingest.lake_manifest import LakeManifest, read_manifest
 from shared.ingest.lake_rows import landing_line, parse_landing_line
 from shared.ports import BlobStore, LandingRow, Mark
 
 SEALED_FOLDER = "lake/sealed/"
+_TRIES = 3
 _NAME = re.compile(r"lake/sealed/([a-z0-9][a-z0-9-]{0,62})/(\d+)/(\d+)-(\d+)\.ndjson\.gz")
 
 
@@ -93,14 +94,21 @@ def not_yet_in(files: Sequence[SealedFile], manifest: LakeManifest | None) -> li
 
 
 def highest_sealed(blobs: BlobStore, source: str, partition: int) -> Mark | None:
-    """Up to where the lake holds this partition, in Parquet or sealed; None when it holds nothing of it."""
-    manifest = read_manifest(blobs)
-    mark = None if manifest is None else manifest.mark(source, partition)
-    beyond = not_yet_in(sealed_files(blobs, source, partition), manifest)
-    if not beyond:
-        return mark
-    newest = max(beyond, key=lambda file: file.last)
-    return Mark(newest.last, read_sealed(blobs, newest.name)[-1].enqueued_at)
+    """Up to where the lake holds this partition, in Parquet or sealed; None when it holds nothing of it.
+
+    Raises LakeConflict when its files go as fast as they are read.
+    """
+    for _ in range(_TRIES):
+        manifest = read_manifest(blobs)
+        beyond = not_yet_in(sealed_files(blobs, source, partition), manifest)
+        if not beyond:
+            return None if manifest is None else manifest.mark(source, partition)
+        newest = max(beyond, key=lambda file: file.last)
+        try:
+            return Mark(newest.last, read_sealed(blobs, newest.name)[-1].enqueued_at)
+        except FileNotFoundError:
+            continue  # a compaction took it in and deleted it: the manifest knows more now
+    raise LakeConflict(f"the sealed files of {source}/{partition} go while they are read; try again")
 
 
 def _listed(blobs: BlobStore, prefix: str) -> list[SealedFile]:

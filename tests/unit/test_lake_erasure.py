@@ -16,10 +16,18 @@ from shared.adapters.user_keys import keyed_with
 from shared.errors import ConfigurationError, LakeConflict
 from shared.events import Event, EventType, ItemId, UserId, encode_event, from_ms
 from shared.ingest.erased_users import read_erasures
-from shared.ingest.lake import ShopSettings, publish_history, read_manifest, read_range, read_rows, write_sealed
+from shared.ingest.lake import (
+    ShopSettings,
+    highest_sealed,
+    publish_history,
+    read_manifest,
+    read_range,
+    read_rows,
+    write_sealed,
+)
 from shared.ingest.lake_table import unnumbered_table
 from shared.ingest.logged_body import decode_logged
-from shared.ports import LandingRow, Verdict
+from shared.ports import LandingRow, Mark, Verdict
 from tests.integration.traces import files_with, word_of
 from tests.unit.lake_builders import DAY, LIVE, START, Watched, row
 
@@ -306,3 +314,30 @@ def test_lines_of_a_sealed_file_that_escape_their_letters_are_read_too(tmp_path:
     assert b"\\u0061" in gzip.decompress(blobs.read(sorted(blobs.names("lake/sealed/"))[1]))
     assert compact(blobs, LIVE, key_of=KEY_OF).erasures == 2
     assert not files_with(tmp_path, NAMED)
+
+
+def test_the_lakes_end_is_told_while_a_compaction_takes_the_last_sealed_file_away(tmp_path: Path) -> None:
+    blobs = fill(tmp_path)
+    erase(blobs)
+    write_sealed(blobs, [live(17, act(HER, AT - 1, 17), AT + 6)])
+
+    class Overtaken(FolderBlobStore):
+        def read(self, name: str) -> bytes:
+            if "/sealed/" in name and "17.ndjson" in name:
+                compact(blobs, LIVE, key_of=KEY_OF)
+            return super().read(name)
+
+    assert highest_sealed(Overtaken(tmp_path), "live-1", 0) == Mark(17, AT + 6)
+    assert not files_with(tmp_path, NAMED)
+
+
+def test_who_comes_back_and_is_erased_again_goes_twice(tmp_path: Path) -> None:
+    blobs = fill(tmp_path)
+    erase(blobs)
+    write_sealed(blobs, [live(17, act(HER, AT + 50, 17), AT + 50)])
+    compact(blobs, LIVE, key_of=KEY_OF)
+    assert files_with(tmp_path, NAMED), "the new user stays"
+    write_sealed(blobs, [live(18, erasure(HER, AT + DAY, "cd" * 16), AT + DAY)])
+    assert compact(blobs, LIVE, key_of=KEY_OF).erasures == 1
+    assert not files_with(tmp_path, NAMED)
+    assert [one.erased_at for one in read_erasures(blobs, read_manifest(blobs))] == [AT, AT + DAY]
