@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
 SEED = int(os.environ.get("FUZZ_SEED", "20261123"))
+PATIENT = {"REQUEST_TIMEOUT_MS": "100000", "REDIS_TIMEOUT_MS": "10000"}
+"""A machine that is busy is no finding."""
 LONG = pytest.mark.timeout(120 + 40 * EXAMPLES)
 
 
@@ -57,7 +59,7 @@ def credentials(tmp_path: Path) -> Credentials:
 def guarded_shop(servers: EmbeddedServers, folder: Path, credentials: Credentials) -> Iterator[ApiShop]:
     """With access control."""
     url, log_url = servers.state_url, servers.log_url
-    with open_shop(url, log_url, folder / "shop", stocked=False, **credentials.settings) as shop:
+    with open_shop(url, log_url, folder / "shop", stocked=False, **PATIENT, **credentials.settings) as shop:
         shop.client.headers.update(credentials.operator)
         stock(shop)
         yield shop
@@ -97,7 +99,7 @@ def test_every_boundary_of_the_document_is_held_for_an_operator(
 
 @LONG
 def test_valid_and_invalid_requests_without_access_control(servers: EmbeddedServers, tmp_path: Path) -> None:
-    with open_shop(servers.state_url, servers.log_url, tmp_path / "shop") as shop:
+    with open_shop(servers.state_url, servers.log_url, tmp_path / "shop", stocked=True, **PATIENT) as shop:
         report = run(shop, examples=2 * EXAMPLES, phases=("fuzzing",), without=("ignored_auth",))
     assert report.accepted_share > 0.85, "the document tells what is taken"
 
@@ -105,7 +107,7 @@ def test_valid_and_invalid_requests_without_access_control(servers: EmbeddedServ
 @LONG
 @pytest.mark.parametrize("paths", ["^/(releases|dead_letters)", "^/(?!releases|dead_letters)"])
 def test_requests_that_follow_from_answers(paths: str, servers: EmbeddedServers, tmp_path: Path) -> None:
-    with open_shop(servers.state_url, servers.log_url, tmp_path / "shop") as shop:
+    with open_shop(servers.state_url, servers.log_url, tmp_path / "shop", stocked=True, **PATIENT) as shop:
         report = run(shop, examples=3 * EXAMPLES, phases=("stateful",), paths=paths, without=("ignored_auth",))
     assert report.statuses[200]
 
