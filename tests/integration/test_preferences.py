@@ -51,7 +51,7 @@ def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSe
 @pytest.fixture(scope="module")
 def shop(own_servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiShop]:
     folder = tmp_path_factory.mktemp("blobs")
-    with open_shop(own_servers.state_url, own_servers.log_url, folder, REDIS_TIMEOUT_MS="250") as opened:
+    with open_shop(own_servers.state_url, own_servers.log_url, folder, REDIS_TIMEOUT_MS="10000") as opened:
         yield opened
 
 
