@@ -128,12 +128,13 @@ class Matching:
 
 
 def _corrected(sought: Sequence[_Sought], found: Scores) -> dict[str, str]:
-    """The words that the best hit has only in another spelling."""
-    best = int(found.argmax())
+    """The words that no hit has as typed, each with the one an edit away that most hits have."""
+    hits = found > 0
     corrected = {}
     for one in sought:
-        if one.near and not one.scores[best]:
-            near = max(one.near, key=lambda word: float(one.near[word][best]) if one.near else 0.0)
-            if one.near[near][best]:
-                corrected[one.text] = near
+        if one.near and not one.scores[hits].any():
+            counts = {word: np.count_nonzero(scores[hits]) for word, scores in one.near.items()}
+            most = max(counts, key=counts.__getitem__)
+            if counts[most]:
+                corrected[one.text] = most
     return corrected

@@ -67,9 +67,9 @@ def test_a_document_scores_the_same_in_the_overlay_as_in_the_index(products: lis
     words = [word for word in live.index.words if live.having(word) > 1][:60]
     rows = np.arange(NIGHTLY, dtype=np.int32)
     before = {word: live.scores(word, rows, NIGHTLY, begins=False) for word in words}
-    live.index.digests = np.zeros_like(live.index.digests)  # as if every product had changed
+    live.index.digests = np.where(rows % 2, live.index.digests, 0)  # as if every other product had changed
     renew(live, dict(enumerate(products[:NIGHTLY])), 1)
-    assert len(live.overlay) == NIGHTLY
+    assert len(live.overlay) == NIGHTLY // 2
     for word in words:
         np.testing.assert_allclose(live.scores(word, rows, NIGHTLY, begins=False), before[word], rtol=1e-5)
 

@@ -72,6 +72,13 @@ def test_a_correction_is_told(live: LiveIndex) -> None:
     assert hits_of(live, "enamel teapot").did_you_mean is None
 
 
+def test_a_correction_is_told_of_any_hit_and_not_only_of_the_best(live: LiveIndex) -> None:
+    hits = hits_of(live, "brulee teapto")
+    assert hits.matched is Matched.SOME
+    assert hits.corrected == {"teapto": "teapot"}
+    assert hits.did_you_mean == "brulee teapot"
+
+
 def test_a_word_that_exists_is_taken_for_a_typo_only_where_it_finds_nothing_else(live: LiveIndex) -> None:
     assert found(live, "lamb") == {7}, "it is a word"
     hits = hits_of(live, "brass table lamps")
