@@ -9,7 +9,7 @@ composed under a lock when they are first needed.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import azure.functions as func
@@ -19,8 +19,21 @@ from starlette.types import ASGIApp, Message
 async def forward(api: ASGIApp, request: func.HttpRequest) -> func.HttpResponse:
     """One invocation: the application's answer to this request."""
     answer = _Answer(request.get_body())
-    await api(_scope(request), answer.receive, answer.send)
+    running = asyncio.ensure_future(api(_scope(request), answer.receive, answer.send))
+    answered = asyncio.ensure_future(answer.ended.wait())
+    # Whole is enough: an application that answered because a thread takes too long still waits for that thread.
+    await asyncio.wait({running, answered}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        answered.cancel()
+        running.result()
+    else:
+        _running.add(running)
+        running.add_done_callback(_running.discard)
     return answer.response()
+
+
+_running: Final[set[asyncio.Future[None]]] = set()
+"""What has answered and is not done: the event loop itself holds tasks weakly."""
 
 
 def _scope(request: func.HttpRequest) -> dict[str, Any]:
@@ -53,13 +66,13 @@ class _Answer:
         self._status = 500
         self._headers: dict[str, str] = {}
         self._parts: list[bytes] = []
-        self._ended = asyncio.Event()
+        self.ended = asyncio.Event()
 
     async def receive(self) -> Message:
         if self._request is not None:
             message, self._request = self._request, None
             return message
-        await self._ended.wait()
+        await self.ended.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
@@ -69,7 +82,7 @@ class _Answer:
         elif message["type"] == "http.response.body":
             self._parts.append(message.get("body", b""))
             if not message.get("more_body", False):
-                self._ended.set()
+                self.ended.set()
 
     def response(self) -> func.HttpResponse:
         body = b"".join(self._parts)

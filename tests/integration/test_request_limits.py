@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import azure.functions as func
 import pytest
 from fastapi.testclient import TestClient
 
 from functions.api.app import create_app
+from functions.asgi_forwarding import forward
 from local.embedded import EmbeddedServers
 from tests.integration.api_shop import ApiShop, behaviour, open_shop, problem_of
 from tests.integration.credentials import Credentials, bearer
@@ -88,6 +90,21 @@ def test_an_answer_that_takes_too_long_is_replaced_by_503(shop: ApiShop, monkeyp
         return status
 
     assert asyncio.run(first_answer()) == 503
+
+
+def test_on_azure_nobody_waits_for_the_thread_either(shop: ApiShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(shop.services.catalog, "popular", lambda *_: released.wait(20))
+    request = func.HttpRequest("GET", "https://api.example/popular", body=b"")
+
+    async def ask() -> float:
+        began = time.monotonic()
+        assert (await forward(shop.app, request)).status_code == 503
+        took_s = time.monotonic() - began
+        released.set()
+        return took_s
+
+    assert asyncio.run(ask()) < 10
 
 
 def test_headers_queries_and_bodies_have_bounds(shop: ApiShop) -> None:
