@@ -230,3 +230,13 @@ def test_two_workers_that_write_at_once_agree_in_the_end(shop: ApiShop) -> None:
         found = shop.get("/items/lamp")
         assert found["stock"] == found["price_cents"]
         assert found["stock"] in (114, 214)
+
+
+def test_no_reason_names_what_was_deleted(shop: ApiShop) -> None:
+    shop.click("fan", 60)
+    assert any("Product 60" in item["reason"] for item in shop.page("fan")["items"])
+    write(shop, "DELETE", item_id(60))
+    shop.settle()
+    page = shop.page("fan", limit=100)
+    assert set(ids(page)) & {item_id(index) for index in neighbours(60)}, "what she did still counts"
+    assert not any("Product 60" in item["reason"] for item in page["items"])
