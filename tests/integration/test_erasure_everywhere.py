@@ -125,7 +125,7 @@ def shard(world: World, user_id: str, version: AnyVersion = CURRENT_VERSION) -> 
 class Interrupted:
     """The store, with something else happening right before its n-th commit."""
 
-    def __init__(self, store: RedisStateStore, meanwhile: Callable[[], None], commit: int = 1) -> None:
+    def __init__(self, store: RedisStateStore, meanwhile: Callable[[], object], commit: int = 1) -> None:
         self._store = store
         self._meanwhile = meanwhile
         self._left = commit
@@ -231,15 +231,29 @@ def test_a_partition_without_a_broker_takes_each_erasure_once(world: World) -> N
     assert world.shards() == before
 
 
-def test_a_version_loaded_before_an_earlier_erasure_catches_up(world: World) -> None:
-    records = world.publish([seen("ann", 1, START_AT), seen("bob", 1, START_AT)])
-    world.processor(versions=[OLD, CURRENT_VERSION]).process(records)
-    first, second = receipt_of("ann", 1, START_AT + 5000), receipt_of("bob", 2, START_AT + 6000)
-    assert append(world, first, (CURRENT_VERSION,)) == 2
-    assert append(world, second, (OLD, CURRENT_VERSION)) == 3
-    for version in (OLD, CURRENT_VERSION):
-        assert shard(world, "ann", version).erased_at == first.erased_at
-        assert shard(world, "bob", version).erased_at == second.erased_at
+@pytest.mark.parametrize("apart_ms", [0, 1000])
+def test_another_erasure_that_takes_the_sequence_first_costs_one_more_look(world: World, apart_ms: int) -> None:
+    world.processor().process(world.publish([seen(user_id, 1, START_AT) for user_id in ("ann", "bob")]))
+    mine, other = receipt_of("ann", 1, START_AT + 5000), receipt_of("bob", 2, START_AT + 5000 + apart_ms)
+    store: Any = Interrupted(world.store, lambda: append(world, other))
+    told = append_to_ended(mine, SOURCE, 0, store=store, versions=(CURRENT_VERSION,), blobs=world.blobs)
+    assert (told, store.refused) == (3, 1)
+    assert [shard(world, user_id).sequence for user_id in ("bob", "ann")] == [2, 3]
+    assert [shard(world, user_id).erased_at for user_id in ("ann", "bob")] == [mine.erased_at, other.erased_at]
+
+
+def test_a_version_loaded_before_earlier_erasures_catches_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.ingest.processor.LAGGING_STEPS", 1)
+    users = [f"user-{number}" for number in range(5)]
+    world.processor(versions=[OLD, CURRENT_VERSION]).process(world.publish([seen(one, 1, START_AT) for one in users]))
+    receipts = [receipt_of(user_id, number, START_AT + 6000 + number) for number, user_id in enumerate(users)]
+    for number, receipt in enumerate(receipts[:4]):
+        assert append(world, receipt, (CURRENT_VERSION,)) == 5 + number
+    assert append(world, receipts[4], (OLD, CURRENT_VERSION)) == 9
+    assert world.landing()[-1] == (9, Verdict.ACCEPTED), "once"
+    for user_id, receipt in zip(users, receipts, strict=True):
+        for version in (OLD, CURRENT_VERSION):
+            assert shard(world, user_id, version).erased_at == receipt.erased_at
 
 
 def test_an_erasure_is_no_dead_letter_to_replay(world: World, log_client: Redis) -> None:
