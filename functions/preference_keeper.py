@@ -117,16 +117,16 @@ class PreferenceKeeper:
     def acknowledged(self, user_id: str, overlay: Overlay) -> Written:
         """The broker log has her preferences, or her erasure: from now on they count here, and everywhere if it can be.
 
-        While the state is away, preferences dated back say nothing certain of someone who is not held: something newer
-        may stand there.
+        Preferences that are dated back, or came too late, say nothing certain of someone who is not held: something
+        newer stands in the state, or may.
         """
         version, erased_at, user = overlay.preferences, overlay.erased_at, user_key(user_id, self._secret)
         if erased_at is not None:
             self._cache.write(user, None, (erased_at, LAST_OF_INSTANT))
         written = self._writer.write(user_id, overlay)
         if version is not None:
-            certain = written is Written.YES or version[0] > self._clock() - TRUSTED_S * 1000
-            if certain or self._cache.holds(user):
+            recent = version[0] > self._clock() - TRUSTED_S * 1000
+            if (recent and written is not Written.SUPERSEDED) or self._cache.holds(user):
                 self._cache.write(user, msgspec.convert(version[2], Preferences), version[:2])
         return written
 
