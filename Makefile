@@ -14,8 +14,8 @@ WORKERS ?= 2
 SEEDS ?= 1 2 3 4 5
 EVENTS ?= 200000
 KILLS ?= 200
-# What `make fuzz` sends: so many examples of every operation (170 make 20,000 requests), so many steps of the rules.
-FUZZ_EXAMPLES ?= 170
+# What `make fuzz` sends: so many examples of every operation (100 make 20,000 requests), so many steps of the rules.
+FUZZ_EXAMPLES ?= 100
 RULES_STEPS ?= 10000
 MLFLOW_STORE ?= sqlite:///.recommndr/data/mlflow.db
 DEMO_ARGS := $(if $(filter 1,$(ONCE)),--once) $(if $(DATA),--data-file "$(DATA)") $(ARGS)

@@ -25,7 +25,7 @@ from tests.integration.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "4"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "3"))
 SEED = int(os.environ.get("FUZZ_SEED", "20261123"))
 PATIENT = {"REQUEST_TIMEOUT_MS": "100000", "REDIS_TIMEOUT_MS": "10000"}
 """A machine that is busy is no finding."""
