@@ -43,7 +43,7 @@ class SearchAsked:
     def identity(self) -> tuple[object, ...]:
         """What must stay the same from page to page."""
         chosen = self.filters
-        bounds = (chosen.category, chosen.min_price_cents, chosen.max_price_cents, chosen.in_stock)
+        bounds = (chosen.category, chosen.path, chosen.min_price_cents, chosen.max_price_cents, chosen.in_stock)
         return (self.text, self.user_id, *bounds, self.sort.value)
 
 

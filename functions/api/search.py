@@ -9,6 +9,7 @@ from fastapi.responses import Response
 
 from functions.addressable_ids import check_addressable
 from functions.api import access
+from functions.api.browse import PathName
 from functions.api.models import Fallback
 from functions.api.parameters import CategoryName, Device, Limit, answer, problems
 from functions.api.search_models import (
@@ -47,6 +48,10 @@ def search(
     q: Words,
     *,
     category: CategoryName = None,
+    category_path: Annotated[
+        list[PathName] | None,
+        Query(max_length=10, description="Only items below this path of categories: repeated, from the root"),
+    ] = None,
     min_price_cents: PriceBound = None,
     max_price_cents: PriceBound = None,
     in_stock: Annotated[bool, Query(description="Only what is known to be in stock")] = False,
@@ -67,7 +72,7 @@ def search(
     asked = SearchAsked(
         text=q,
         user_id=None if user_id is None else check_addressable(user_id, "user_id"),
-        filters=Filters(category, min_price_cents, max_price_cents, in_stock),
+        filters=Filters(category, min_price_cents, max_price_cents, in_stock, tuple(category_path or ())),
         sort=sort,
         limit=limit,
         cursor=cursor,

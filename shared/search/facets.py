@@ -20,12 +20,16 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """None: not asked for. `in_stock` asks for items that are known to be in stock."""
+    """None: not asked for. `in_stock` asks for items that are known to be in stock.
+
+    `category` is a name anywhere on an item's path, `path` names from the root.
+    """
 
     category: str | None = None
     min_price_cents: int | None = None
     max_price_cents: int | None = None
     in_stock: bool = False
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Facets:
 
 def apply(filters: Filters, table: ItemTable, rows: Rows) -> tuple[Mask, Facets]:
     """bool[len(rows)]: which of the hits pass; and the counts over all hits."""
-    category = np.ones(len(rows), np.bool_) if filters.category is None else table.in_category(filters.category, rows)
+    category = _in_category(filters, table, rows)
     price = _in_range(filters, table, rows)
     units = table.stock[rows]
     stock = units > 0 if filters.in_stock else np.ones(len(rows), np.bool_)
@@ -61,6 +65,14 @@ def apply(filters: Filters, table: ItemTable, rows: Rows) -> tuple[Mask, Facets]
         int(np.count_nonzero(np.isnan(stocked))),
     )
     return category & price & stock, facets
+
+
+def _in_category(filters: Filters, table: ItemTable, rows: Rows) -> Mask:
+    chosen = np.ones(len(rows), np.bool_) if filters.category is None else table.in_category(filters.category, rows)
+    for depth, name in enumerate(filters.path):
+        code = table.code(name)
+        chosen &= (table.paths[rows, depth] == code) & (code >= 0)
+    return np.asarray(chosen)
 
 
 def _in_range(filters: Filters, table: ItemTable, rows: Rows) -> Mask:

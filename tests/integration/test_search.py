@@ -195,6 +195,8 @@ def test_filters_leave_what_their_counts_promise(shop: ApiShop) -> None:
     assert narrow["total"] == 5
     assert len(narrow["facets"]["categories"]) > 2, "other categories at that price"
     assert search(shop, "product", min_price_cents=700, max_price_cents=600)["total"] == 0
+    assert search(shop, "product", category_path=["Shop", "Category 5"])["total"] == PER_CATEGORY
+    assert search(shop, "product", category_path=["Category 5"])["total"] == 0
 
 
 def test_orders(shop: ApiShop) -> None:

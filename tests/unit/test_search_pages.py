@@ -146,6 +146,17 @@ def test_each_facet_counts_under_the_other_filters_only(table: ItemTable) -> Non
     assert (facets.in_stock, facets.stock_unknown) == (1, 1), "kitchen things at that price"
 
 
+def test_a_path_counts_from_the_root(table: ItemTable) -> None:
+    def kept(*path: str) -> list[int]:
+        return np.flatnonzero(apply(Filters(path=path), table, np.arange(6))[0]).tolist()
+
+    assert kept("Home") == [0, 1, 2]
+    assert kept("Home", "Kitchen") == [0, 1]
+    assert kept("Kitchen") == [4]
+    assert kept("Kitchen", "Home") == []
+    assert kept("Nowhere") == []
+
+
 def test_a_band_as_a_filter_finds_what_it_counts(table: ItemTable) -> None:
     _, facets = apply(Filters(), table, np.arange(6))
     for band in facets.prices:
