@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import itertools
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -25,6 +26,8 @@ MOST_LINES_OF_A_ROW: Final = 100
 _SEPARATORS: Final = (",", ";", "\t", "|")
 _MORE: Final = frozenset({".csv", ".tsv", ".txt"})
 _LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
+_DAMAGED: Final = (EOFError, OSError, zlib.error, pa.ArrowInvalid)
+"""What gzip and Parquet say of bytes that are not whole."""
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any], float_hook=str)
 
 
@@ -66,15 +69,35 @@ def open_rows(file: InputFile, reading: Reading, columns: Mapping[str, str]) -> 
     in the encoding named, a quote that is never closed.
     """
     ending = file.suffixes[-1] if file.suffixes else ""
-    if ending in _MORE:
-        return _csv_rows(file, reading, columns)
-    if ending in _LINES:
-        return RowSource(("json",), _json_batches(file, reading))
-    if ending == ".parquet":
-        return _parquet_rows(file, reading, columns)
-    raise UnreadableInput(
+    try:
+        if ending in _MORE:
+            found = _csv_rows(file, reading, columns)
+        elif ending in _LINES:
+            found = RowSource(("json",), _json_batches(file, reading))
+        elif ending == ".parquet":
+            found = _parquet_rows(file, reading, columns)
+        else:
+            raise _unknown_ending(file)
+    except _DAMAGED as error:
+        raise _damaged(file, error) from error
+    return RowSource(found.names, _undamaged(file, found.batches))
+
+
+def _unknown_ending(file: InputFile) -> UnreadableInput:
+    return UnreadableInput(
         f"{file.address} has none of the endings {', '.join(sorted({*_MORE, *_LINES, '.parquet'}))} (.gz may follow)"
     )
+
+
+def _undamaged(file: InputFile, batches: Iterator[Batch]) -> Iterator[Batch]:
+    try:
+        yield from batches
+    except _DAMAGED as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: InputFile, error: Exception) -> UnreadableInput:
+    return UnreadableInput(f"{file.address} is damaged or cut off ({error}); fetch it again")
 
 
 def first_line(file: InputFile, reading: Reading) -> list[str]:
@@ -269,7 +292,17 @@ def _as_text(column: pa.Array) -> pa.Array:
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         texts = [None if value is None else value.decode(errors="replace") for value in column.to_pylist()]
         return pa.array(texts, pa.string())
+    if pa.types.is_floating(column.type):
+        return _float_texts(pc.cast(column, pa.float64()))
     return pc.cast(column, pa.string())
+
+
+def _float_texts(column: pa.Array) -> pa.Array:
+    """Whole numbers, such as ids and stamps that were nullable once, without fraction or exponent."""
+    values = column.to_numpy(zero_copy_only=False)
+    whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < 2**53)
+    numbers = pa.array(np.where(whole, values, 0).astype(np.int64))
+    return pc.if_else(pa.array(whole), pc.cast(numbers, pa.string()), pc.cast(column, pa.string()))
 
 
 def _texts(values: list[str | None] | list[str]) -> pa.Array:

@@ -206,6 +206,18 @@ def test_typed_parquet_and_nested_json(tmp_path: Path) -> None:
     assert f"{only.occurred_at:%H:%M:%S.%f}" == "08:00:00.500000"
 
 
+def test_whole_numbers_that_became_floats_are_whole_again(mapping: Path, tmp_path: Path) -> None:
+    rows = {
+        "Zeit": [1714550400.0, 1714550401.0, 1714550402.0], "Aktion": ["gesehen"] * 3, "Artikel": [4.4e13, 7.5, None],
+        "Kunde": [1442544701000.0, 5.0, 6.0], "Preis": ["1", None, "2"], "Menge": [1.0, None, 2.0],
+    } | dict.fromkeys(("Bestellung", "Titel", "Kategorie"), [None] * 3)  # fmt: skip
+    pd.DataFrame(rows).to_parquet(tmp_path / "log.parquet", index=False)
+    assert ingest(tmp_path / "log.parquet", mapping, tmp_path / "shop") == 0
+    assert [(one.user_id, one.item_id, one.occurred_at_ms) for one in behaviour_of(tmp_path / "shop")] == [
+        ("1442544701000", "44000000000000", 1714550400000), ("5", "7.5", 1714550401000),
+    ]  # fmt: skip
+
+
 def test_items_have_a_table_of_their_own(mapping: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     items = write(
         tmp_path / "items.csv",

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gzip
+import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +226,37 @@ def test_wrong_use_ends_with_2(mapping: Path, tmp_path: Path, capsys: pytest.Cap
         assert main(arguments) == 2, arguments
         assert message in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("name", ["log.csv.gz", "log.jsonl.gz", "log.parquet", "log.parquet.gz"])
+def test_a_file_that_is_cut_off_is_said_to_be(
+    name: str, mapping: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{**row, "Kunde": f"k{place}"} for place, row in enumerate(as_rows(HEADER + GOOD) * 500)]
+    if "parquet" in name:
+        sink = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows), sink, row_group_size=100)
+        data = sink.getvalue()
+    elif "json" in name:
+        data = "\n".join(json.dumps(row) for row in rows).encode()
+    else:
+        data = (HEADER + "".join(f"{';'.join(row.values())}\n" for row in rows)).encode()
+    whole = gzip.compress(data) if name.endswith(".gz") else data
+    path = tmp_path / name
+    path.write_bytes(whole)
+    assert ingest(path, mapping, tmp_path / "shop") == 0
+    harmed = bytearray(whole)
+    harmed[len(whole) // 2 : len(whole) // 2 + 40] = bytes(40)
+    for bad in (whole[: len(whole) // 2], bytes(harmed)):
+        path.write_bytes(bad)
+        assert ingest(path, mapping, tmp_path / "other") == 2
+        told = capsys.readouterr().err
+        assert any(one in told for one in ("damaged or cut off", "cannot be read as Parquet", "is not utf-8"))
+        assert told.count("\n") == 1
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_is_no_file(mapping: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "log.csv").mkdir()
+    assert ingest(tmp_path / "log.csv", mapping, tmp_path / "shop") == 2
+    assert "log.csv cannot be read: Is a directory" in capsys.readouterr().err
