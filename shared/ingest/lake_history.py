@@ -24,6 +24,7 @@ from shared.ingest.lake_manifest import (
     read_manifest,
     write_manifest,
 )
+from shared.ingest.lake_sealed import SEALED_FOLDER
 from shared.ingest.lake_table import EVENT_SCHEMA, LAKE_SCHEMA
 from shared.ingest.partitioning import partitions_of_keys
 from shared.ports import BlobStore, Verdict
@@ -79,6 +80,8 @@ def publish_history(  # noqa: PLR0917 - the order is the contract with generator
         left_over=tuple(name for name in before.left_over if not name.startswith(HISTORY_FOLDER)),
     )
     write_manifest(blobs, after)
+    # Erasures were appended to the log of what is replaced; alone they would make a source of their own.
+    stale += [name for source in sorted(gone) for name in blobs.names(f"{SEALED_FOLDER}{source}/")]
     stale += sorted(set(before.left_over) - {*after.left_over, *stale, *(file.name for file in files)})
     for name in stale:
         blobs.delete(name)

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from batch.compact_lake import compact
 from feature_jobs.backfill_state import backfill_state
 from local.embedded import EmbeddedServers
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.keys import user_key
 from shared.adapters.redis_log import RedisEventLog
 from shared.adapters.redis_state import RedisStateStore
+from shared.adapters.user_keys import keyed_with
 from shared.errors import MarkMoved
 from shared.events import EventSource, encode_event, event_from_fields, from_ms, partition_of
 from shared.features.shard import UserShard
@@ -24,10 +26,10 @@ from shared.ingest.dead_letters import Fate, Wanted, dead_letters, replay
 from shared.ingest.ended_log import append_to_ended
 from shared.ingest.erasures import ErasurePlace, Receipt, new_receipt, read_receipt
 from shared.ingest.fold_chunk import AnyVersion
-from shared.ingest.lake import ShopSettings, publish_history, read_range
+from shared.ingest.lake import ShopSettings, publish_history, read_manifest, read_range, write_sealed
 from shared.ingest.lake_table import unnumbered_table
 from shared.ingest.state_versions import CURRENT_VERSION
-from shared.ports import PartitionCommit, Verdict
+from shared.ports import LandingRow, PartitionCommit, Verdict
 from shared.settings import SECRET_DEFAULT
 from tests.integration.api_shop import RELEASE, behaviour, open_shop
 from tests.integration.conftest import SOURCE, START_AT, World
@@ -229,6 +231,20 @@ def test_a_partition_without_a_broker_takes_each_erasure_once(world: World) -> N
     assert [append(world, receipt) for receipt in receipts] == [shard(world, user_id).sequence for user_id in users[:5]]
     assert append(world, receipt_of("somebody else", 9, erased_at)) is None, "nothing of hers is there"
     assert world.shards() == before
+
+
+def test_a_history_that_is_replaced_does_not_come_back_by_its_erasures(tmp_path: Path) -> None:
+    blobs = FolderBlobStore(tmp_path)
+    past = [event_from_fields(behaviour(USER, 1, occurred_at="2026-03-01T08:00:00Z"))]
+    publish_history(blobs, HISTORY, 1, ShopSettings(), [unnumbered_table(past)])
+    body = encode_event(receipt_of(USER, 1, START_AT).event())
+    write_sealed(blobs, [LandingRow(HISTORY, 0, 1, START_AT, Verdict.ACCEPTED, body)])
+    manifest = publish_history(blobs, "history-b", 1, ShopSettings(), [unnumbered_table(past)])
+    assert [source.name for source in manifest.sources] == ["history-b"]
+    compact(blobs, key_of=keyed_with(SECRET))
+    after = read_manifest(blobs)
+    assert after is not None
+    assert [source.name for source in after.sources] == ["history-b"]
 
 
 @pytest.mark.parametrize("apart_ms", [0, 1000])
