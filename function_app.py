@@ -46,13 +46,22 @@ def _http_function() -> Callable[[func.HttpRequest], Awaitable[func.HttpResponse
     return answer
 
 
+def _methods_of(path: str, methods: set[str]) -> list[str]:
+    """What one function takes; of several at one address the first answers the preflights of all."""
+    if CORS_ORIGINS and path not in _preflighted:
+        _preflighted.add(path)
+        methods = methods | {"OPTIONS"}
+    return sorted(methods - {"HEAD"})
+
+
+_preflighted: set[str] = set()
 for _route in iter_route_contexts(api.routes):
     assert _route.path is not None, "every route of the API has an address"
     assert _route.name is not None, "and a name"
     app.function_name(_route.name)(
         app.route(
             route=_route.path.lstrip("/"),
-            methods=sorted((_route.methods or set()) - {"HEAD"} | ({"OPTIONS"} if CORS_ORIGINS else set())),
+            methods=_methods_of(_route.path, _route.methods or set()),
             auth_level=func.AuthLevel.ANONYMOUS,
             trigger_arg_name="req",
         )(_http_function())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +24,14 @@ from local.embedded import EmbeddedServers
 from tests.integration.api_shop import ApiShop, behaviour, open_shop, problem_of
 from tests.integration.credentials import Credentials, bearer
 
+TELL_ROUTES = """
+import function_app
+for function in function_app.app.get_functions():
+    for binding in function.get_bindings():
+        if binding.type == "httpTrigger":
+            told = binding.get_dict_repr()
+            print(*(method.value for method in told["methods"]), told["route"])
+"""
 UUID = "0f9a1b2c-0000-4000-8000-00000000beef"
 
 
@@ -105,6 +116,19 @@ def test_on_azure_nobody_waits_for_the_thread_either(shop: ApiShop, monkeypatch:
         return took_s
 
     assert asyncio.run(ask()) < 10
+
+
+def test_on_azure_one_function_of_an_address_answers_its_preflights() -> None:
+    environment = {**os.environ, "CORS_ORIGINS": "https://shop.example"}
+    found = subprocess.run(
+        [sys.executable, "-c", TELL_ROUTES], capture_output=True, text=True, check=True, env=environment, timeout=60
+    )
+    lines = [line.split() for line in found.stdout.splitlines()]
+    routes = [(route, methods) for *methods, route in lines]
+    taken = [(route, method) for route, methods in routes for method in methods]
+    assert len(set(taken)) == len(taken), "two functions for one request"
+    assert {route for route, method in taken if method == "OPTIONS"} == {route for route, _ in routes}
+    assert len(routes) > len({route for route, _ in routes}), "addresses with several methods exist"
 
 
 def test_headers_queries_and_bodies_have_bounds(shop: ApiShop) -> None:
