@@ -25,6 +25,7 @@ OLDEST_AT: Final = 631_152_000_000
 """1990-01-01: what lies before is a wrong unit or a placeholder."""
 MOST_QUANTITY: Final = 10**6
 MOST_CENTS: Final = 10**11
+MOST_ORDER_LENGTH: Final = 200
 LEFT_OUT: Final = "left out: the mapping ignores this event"
 
 _PLAIN_ID: Final = rf"^[ -.0-~]{{1,{MAX_ID_BYTES}}}$"
@@ -98,6 +99,9 @@ class EventMapper:
         ids |= {name: self._ids(batch, name, verdicts) for name in ("session", "id")}
         for name in ("order", "title", "category", "brand"):
             ids[name] = self._text(batch, name)
+        too_long = pc.greater(pc.utf8_length(ids["order"]), MOST_ORDER_LENGTH)
+        verdicts.reject(pc.fill_null(too_long, fill_value=False).to_numpy(zero_copy_only=False),
+                        self._named("order"), f"order is longer than {MOST_ORDER_LENGTH} characters")  # fmt: skip
         if part.duplicates == "reject" or names.id is not None:
             self._reject_repeated(verdicts, (at, kind, quantity, price), ids)
         good = verdicts.good
