@@ -19,12 +19,13 @@ from typing import Final
 import msgspec
 
 from batch.build_interactions import load_summary as load_interactions_summary
-from batch.erasure_receipts import settle_receipts
+from batch.erasure_receipts import clear_beside_lake, settle_receipts
 from batch.published_lists import load_summary as load_candidates_summary
 from shared.adapters.broker import open_broker
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.redis_connection import SCHEMES, connect
 from shared.adapters.redis_files import rewrite_append_only_file
+from shared.adapters.user_keys import keyed_with
 from shared.cli import command
 from shared.errors import ConfigurationError, InfrastructureFault
 from shared.ingest.erasures import open_receipts
@@ -49,6 +50,8 @@ def settle_erasures(data: Path, settings: Settings, now: int) -> None:
         print("  no receipt of an erasure is open")
         return
     without = erasures_of_night(data)
+    clear_beside_lake(blobs, keyed_with(settings.user_key_secret), now, redacted=False)  # pages of the last minutes
+    settle_receipts(blobs, ("exposures",), now)
     settled = settle_receipts(blobs, MADE_BY_NIGHT, now, of_first=without)
     print(f"  {settled:,} open receipts: this night was made without their users")
     if rewrite_files(blobs, settings):

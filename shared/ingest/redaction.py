@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shared.events import EventType, keyed_user
+from shared.features.shard import RING_SPAN_MS
 from shared.ingest.erased_users import (
     CLOCKS_APART_MS,
     ErasedUsers,
@@ -32,7 +33,9 @@ from shared.ports import BlobStore, Verdict
 ERASED: Final = "erased"
 """The reason of a dead row whose body went with its user."""
 
-MATCHED_BY: Final = ("source", "partition", "sequence", "enqueued_at", "event_type", "occurred_at", "user_id", "body")
+MATCHED_BY: Final = (
+    "source", "partition", "sequence", "enqueued_at", "verdict", "event_type", "occurred_at", "user_id", "body",
+)  # fmt: skip
 """What must be known of a row to say whether it goes."""
 
 _PERSONAL: Final = ("event_id", "user_id", "session_id", "recommendation_id", "context", "changes", "body")
@@ -49,7 +52,8 @@ class Redaction:
     """Which rows go: what took effect up to the user's erasure; and in a partition, what stands before its copy of it.
 
     The latter holds where the copy came within an hour of its instant: the clocks of who erased and of the broker
-    differ, and the fold of the copy leaves nothing of what came before it.
+    differ, and the fold of the copy leaves nothing of what came before it. Duplicates of what goes can only be told by
+    what has gone, so hers of the day after go too; they changed nothing.
     """
 
     users: ErasedUsers
@@ -80,6 +84,9 @@ class Redaction:
         enqueued_at = _numbers(rows, "enqueued_at")[mine]
         goes = np.minimum(_numbers(rows, "occurred_at")[mine], enqueued_at) <= until
         goes |= self._before_the_copy(rows, keys, codes, mine)
+        # The ring of event ids, which knew that it had seen them, goes with the rows that it had seen.
+        duplicate = np.asarray(pc.equal(rows["verdict"], Verdict.DUPLICATE.value))[mine]
+        goes |= duplicate & (enqueued_at <= until + RING_SPAN_MS + CLOCKS_APART_MS)
         # An erasure stays, in keyed form.
         mask[mine] |= goes & ~_erasures(rows)[mine]
         return mask

@@ -341,3 +341,16 @@ def test_who_comes_back_and_is_erased_again_goes_twice(tmp_path: Path) -> None:
     assert compact(blobs, LIVE, key_of=KEY_OF).erasures == 1
     assert not files_with(tmp_path, NAMED)
     assert [one.erased_at for one in read_erasures(blobs, read_manifest(blobs))] == [AT, AT + DAY]
+
+
+def test_a_duplicate_goes_with_the_row_it_repeats_lest_a_backfill_take_it_for_new(tmp_path: Path) -> None:
+    blobs = FolderBlobStore(tmp_path)
+    seen = act(HER, AT + 3000)
+    again: dict[str, Any] = {"verdict": Verdict.DUPLICATE}
+    rows = [
+        live(0, seen, AT + 3000), live(1, erasure(), AT + 5000), live(2, seen, AT + DAY, **again),
+        live(3, act(HER, AT + 2 * DAY, 3), AT + 2 * DAY), live(4, act(HER, AT + 2 * DAY, 3), AT + 2 * DAY + 1, **again),
+    ]  # fmt: skip
+    write_sealed(blobs, rows)
+    compact(blobs, LIVE, key_of=KEY_OF)
+    assert read_rows(blobs)["user_id"].to_pylist() == [None, None, None, HER, HER]
