@@ -19,6 +19,9 @@ HISTORY_DECAY: Final = 0.93
 """Weight of each older item against the next newer one."""
 MAX_HISTORY: Final = 100
 
+FEW_IN: Final = 16
+"""Where fewer than one item in so many may be shown, only their factors are read."""
+
 
 @dataclass(frozen=True, slots=True)
 class ItemFactors:
@@ -64,9 +67,11 @@ class AlsSource:
 
     def retrieve_for(self, vector: NDArray[np.float32], query: Query, limit: int) -> Ranked:
         """As `retrieve`, for a user factor that is known already."""
-        scores = self.items.factors @ vector
-        allowed = query.eligible[: len(scores)] & (scores > 0)
+        factors = self.items.factors
+        allowed = query.eligible[: len(factors)].copy()
         touched = query.history.indexes
-        allowed[touched[touched < len(scores)]] = False
+        allowed[touched[touched < len(factors)]] = False
         indexes = np.flatnonzero(allowed).astype(np.int32)
-        return Ranked.top(indexes, scores[indexes], limit)
+        few = len(indexes) * FEW_IN <= len(factors)  # the hits of a search: a scan of all would cost more than the rest
+        scores = factors[indexes] @ vector if few else (factors @ vector)[indexes]
+        return Ranked.top(indexes[scores > 0], scores[scores > 0], limit)

@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_limits
 from batch.interactions import CART, PURCHASE, REMOVE_FROM_CART, VIEW
 from batch.models.als import fit_als, interaction_weights, net_weights
 from batch.models.similar_items import unit_rows
-from shared.candidates.als import ItemFactors
-from shared.candidates.query import History
+from shared.candidates import als as als_module
+from shared.candidates.als import AlsSource, ItemFactors
+from shared.candidates.query import History, Query
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -119,3 +120,22 @@ def test_purchases_weigh_more_than_carts_more_than_views_and_all_fade() -> None:
     assert aged == pytest.approx(fresh / 4)
     ahead = interaction_weights(codes, np.full(4, now_at + DAY_MS), now_at)
     assert ahead.tolist() == fresh.tolist()
+
+
+@pytest.mark.parametrize("count", [0, 1, 20, 200])
+def test_few_eligible_items_are_ranked_as_in_a_scan_of_all(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    generator = np.random.default_rng(2)
+    source = AlsSource(ItemFactors.of(generator.normal(size=(400, 8)).astype(np.float32), 0.1, 2.0))
+    eligible = np.zeros(403, np.bool_)
+    eligible[generator.choice(403, count, replace=False)] = True
+    touched = np.array([3, 7, 401], np.int32)
+    history = History(touched, np.ones(3), np.arange(3), np.ones(3, np.int64))
+    query = Query(None, history, touched, np.ones(3), {}, None, 0, eligible)  # type: ignore[arg-type]  # ALS reads neither
+    vector = generator.normal(size=8).astype(np.float32)
+    lists = []
+    for few_in in (0, 10**9):
+        monkeypatch.setattr(als_module, "FEW_IN", few_in)
+        lists.append(source.retrieve_for(vector, query, 15))
+    assert lists[0].indexes.tolist() == lists[1].indexes.tolist()
+    np.testing.assert_allclose(lists[0].scores, lists[1].scores, rtol=1e-5)
+    assert not {3, 7} & set(lists[0].indexes.tolist())
