@@ -15,6 +15,9 @@ def daily_price_changes(sales: pd.DataFrame) -> list[tuple[Any, Any, int, int]]:
     one an item begins with; a later day changes it when that day's modal price is another. Of equally frequent prices
     the one it has stands, else the lowest counts.
     """
+    prices_of = sales.groupby("item")["price_cents"].agg(["min", "max"])
+    # Most items never change their price, and a day of each of them would be an entry of the tables below.
+    sales = sales[sales["item"].isin(prices_of.index[prices_of["min"] != prices_of["max"]])]
     counts = sales.groupby(["item", "day", "price_cents"], sort=True).size().reset_index(name="lines")
     last_at = sales.groupby(["item", "day"])["at"].max().to_dict()
     first = sales.sort_values("at", kind="stable").drop_duplicates("item")
