@@ -153,6 +153,7 @@ def serve_http(
         lifespan="on",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         log_config=None,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
     )
@@ -231,6 +232,8 @@ def serve(data: Path, host: str, port: int, environ: Mapping[str, str], broker: 
         write_log_lines(settings.log_level, settings.log_format)
         logging.getLogger("azure").setLevel(logging.WARNING)
         application = load_function_app()
+        # Settings that make no sense together are told here in one line; within the server they would be a stack trace.
+        application.bootstrap.services()
         triggers = Triggers(triggered_functions(application.app), make_pump)
         address = f"http://{'localhost' if host == DEFAULT_HOST else host}:{listener.getsockname()[1]}"
 

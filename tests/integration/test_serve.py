@@ -121,6 +121,17 @@ def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:
     assert EmbeddedServer(tmp_path / "state", ()).pid() is None
 
 
+def test_access_control_without_keys_is_said_in_one_line(tmp_path: Path) -> None:
+    environment = SERVED_ALONE | {"AUTH": "on"}
+    ended = subprocess.run(
+        command(tmp_path, "--port", "0"), capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    assert ended.returncode == 2
+    assert "SERVICE_KEYS" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert EmbeddedServer(tmp_path / "state", ()).pid() is None
+
+
 def test_a_file_in_place_of_the_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     with pytest.raises(ConfigurationError, match="taken"):
