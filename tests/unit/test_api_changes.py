@@ -125,6 +125,7 @@ BREAKING: list[tuple[str, str, Edit]] = [
     (ORDERS, "field thing: minLength is 1, was none", lambda d: field(d, "thing").update(minLength=1)),
     (ORDERS, "field kind: 'gift' is not taken any more", lambda d: field(d, "kind").update(enum=["plain"])),
     (ORDERS, "field count: only 1, 2 are taken now", lambda d: field(d, "count").update(enum=[1, 2])),
+    (ORDERS, "field count: maximum is 5, was none", lambda d: field(d, "count").update(maximum=5)),
     (ORDERS, "field count: minimum is 0, was none", lambda d: field(d, "count").update(minimum=0)),
     (ORDERS, "field note: integer is not taken any more", lambda d: field(d, "note")["oneOf"].pop()),
 ]  # fmt: skip
