@@ -70,11 +70,12 @@ def fuzz(
     paths: str = "",
     headers: Mapping[str, str] | None = None,
     without: tuple[str, ...] = (),
+    learning: bool = True,
 ) -> Report:
     """Run the phases ("coverage", "fuzzing", "stateful") with so many examples an operation.
 
     `keep_up` folds what was written and lets the worker follow. `paths` is a pattern, `without` names checks that do
-    not apply.
+    not apply. `learning` takes ids from answers, so that requests find something; else they find nothing.
     """
     config = SchemathesisConfig.from_dict(
         {
@@ -89,7 +90,12 @@ def fuzz(
                 "database": "none",
                 "with-security-parameters": not headers,  # made-up credentials beside true ones are refused
             },
-            "phases": {one: {"enabled": one in phases} for one in ("examples", "coverage", "fuzzing", "stateful")},
+            "phases": {
+                "examples": {"enabled": False},
+                "coverage": {"enabled": "coverage" in phases},
+                "fuzzing": {"enabled": "fuzzing" in phases, "extra-data-sources": {"responses": learning}},
+                "stateful": {"enabled": "stateful" in phases},
+            },
             "checks": {
                 "negative_data_rejection": {"expected-statuses": [*map(str, REFUSALS), "5xx"]},
                 **{one: {"enabled": False} for one in without},
