@@ -90,7 +90,9 @@ class ErasureWorld:
         """Seal, compact, interactions, candidates, publish, settle: the night without Spark and models."""
         self.compact(now)
         build_interactions(self.data, KEY_OF)
-        return self.publish(make_candidates(self.data), now)
+        name = self.publish(make_candidates(self.data), now)
+        self.shop.services.sealer.run()
+        return name
 
     def compact(self, now: int) -> None:
         """The night up to the state."""
@@ -114,7 +116,6 @@ class ErasureWorld:
                 erased=lambda: erased_since(self.data, self.shop.blobs, client, SECRET_DEFAULT),
             )  # fmt: skip
         settle_erasures(self.data, self.shop.settings, now)
-        self.shop.services.sealer.run()
         return name
 
     def sources(self) -> tuple[EventSource, ...]:
