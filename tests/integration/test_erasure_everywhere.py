@@ -265,7 +265,7 @@ def test_a_version_loaded_before_earlier_erasures_catches_up(world: World, monke
     receipts = [receipt_of(user_id, number, START_AT + 6000 + number) for number, user_id in enumerate(users)]
     for number, receipt in enumerate(receipts[:4]):
         assert append(world, receipt, (CURRENT_VERSION,)) == 5 + number
-    assert append(world, receipts[4], (OLD, CURRENT_VERSION)) == 9
+    assert append(world, receipts[4], (CURRENT_VERSION, OLD)) == 9
     assert world.landing()[-1] == (9, Verdict.ACCEPTED), "once"
     for user_id, receipt in zip(users, receipts, strict=True):
         for version in (OLD, CURRENT_VERSION):
