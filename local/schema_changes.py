@@ -144,7 +144,7 @@ def _resolved(schema: Schema, document: Mapping[str, Any]) -> Schema:
     return schema
 
 
-def _expanded(schema: Any, document: Mapping[str, Any], above: tuple[str, ...] = ()) -> Any:  # noqa: ANN401 - JSON
+def _expanded(schema: Any, document: Mapping[str, Any], above: tuple[str, ...] = ()) -> Any:  # noqa: ANN401 - any JSON value
     """The schema without words and references; one inside itself stays a name."""
     if isinstance(schema, list):
         return [_expanded(one, document, above) for one in schema]

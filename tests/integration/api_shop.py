@@ -184,6 +184,7 @@ def publish_release(
     releases: RedisReleaseStore,
     release_id: str,
     settings: Settings,
+    *,
     weights: dict[str, float] | None = None,
     ranker: bytes | None = None,
     extra: dict[str, bytes] | None = None,

@@ -67,7 +67,7 @@ def stored_shards(client: Redis, shop: ApiShop, user_id: str = USER) -> dict[str
     """Every shard of hers in Redis, by key, whatever the source, partition and version."""
     key = user_key(user_id, shop.settings.user_key_secret).hex()
     names = [name.decode() for name in client.scan_iter(f"*:u:*:{key}")]
-    return {name: UserShard.decode(client.get(name)) for name in names}  # type: ignore[arg-type] # bytes
+    return {name: UserShard.decode(client.get(name)) for name in names}  # type: ignore[arg-type] # a key that was just listed holds bytes
 
 
 def assert_unknown(shop: ApiShop, user_id: str = USER) -> None:
