@@ -162,3 +162,15 @@ class Truth:
 
 def _newest[T](held: tuple[Order, T] | None, told: tuple[Order, T]) -> tuple[Order, T]:
     return told if held is None or told[0] > held[0] else held
+
+
+class Tally:
+    """What a run looked at, so that one that looks at nothing is noticed."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.answers: Counter[str] = Counter()
+        self.items = 0
+        self.obeyed = 0
+        self.flagged = 0
+        self.away = 0
