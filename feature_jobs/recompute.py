@@ -29,7 +29,7 @@ ByPart = dict[str, list[LoggedEvent]]
 
 
 class Exposure(msgspec.Struct, frozen=True, kw_only=True):
-    """What `functions/exposure_lines.py` wrote of one page, as far as its vectors depend on it."""
+    """What `functions/pages/exposure_lines.py` wrote of one page, as far as its vectors depend on it."""
 
     recommendation_id: str
     release: str

@@ -13,58 +13,43 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from functions.admission import Admission
+from functions.access.admission import Admission
+from functions.access.identification import Identification, open_identification
+from functions.access.signing_keys import SigningKeys
 from functions.background import Background
-from functions.catalog_reader import CatalogReader
-from functions.catalogue_browser import CatalogueBrowser
-from functions.catalogue_writer import CatalogueWriter
-from functions.circuit import Circuit
+from functions.catalogue.catalog_reader import CatalogReader
+from functions.catalogue.catalogue_browser import CatalogueBrowser
+from functions.catalogue.catalogue_writer import CatalogueWriter
 from functions.dead_letter_desk import DeadLetterDesk
-from functions.erasure_services import Erasures, open_erasures
+from functions.erasure.erasure_services import Erasures, open_erasures
 from functions.event_intake import EventIntake
-from functions.exposure_writer import ExposureWriter
-from functions.identification import Identification, open_identification
-from functions.item_follower import ItemFollower
-from functions.loaded_release import ReleaseLoader
+from functions.folding import Folding, open_folding
 from functions.metrics import Metrics
-from functions.page_reader import PageReader
-from functions.personal_search import PersonalSearch
-from functions.preference_keeper import PreferenceKeeper
-from functions.preference_setter import PreferenceSetter
+from functions.outside import open_outside
+from functions.pages.exposure_writer import ExposureWriter
+from functions.pages.profile_reader import ProfileReader
+from functions.pages.recommender import Recommender
+from functions.pages.recorded_pages import RecordedPages
+from functions.preferences.preference_keeper import PreferenceKeeper
+from functions.preferences.preference_setter import PreferenceSetter
 from functions.process_events import EventIngest
-from functions.profile_reader import ProfileReader
 from functions.readiness import Readiness
-from functions.recommender import Recommender
-from functions.recorded_pages import RecordedPages
-from functions.release_desk import ReleaseDesk
-from functions.release_search import keep_up
-from functions.release_watcher import ReleaseWatcher
+from functions.releases.item_follower import ItemFollower
+from functions.releases.release_desk import ReleaseDesk
+from functions.releases.release_watcher import ReleaseWatcher
 from functions.seal_lake import LakeSealer
-from functions.searcher import Searcher
-from functions.signing_keys import SigningKeys
+from functions.search.search_services import open_searcher
+from functions.search.searcher import Searcher
+from functions.serving import Serving, open_serving
 from functions.state_health import StateHealth
-from functions.version_keeper import VersionKeeper, recording
-from shared.adapters.blob_address import open_blobs
-from shared.adapters.broker import Broker, open_broker
-from shared.adapters.redis_connection import connect
-from shared.adapters.redis_overlay import RedisOverlays
+from shared.adapters.broker import Broker
 from shared.adapters.redis_releases import RedisReleaseStore
-from shared.adapters.redis_shards import RedisShardReader
-from shared.adapters.redis_state import RedisStateStore
 from shared.adapters.redis_versions import StateVersions
-from shared.errors import BrokerUnavailable, StateUnavailable
-from shared.features.definitions import STATE_VERSION
-from shared.ingest.partitioning import live_source
-from shared.ingest.processor import EventProcessor
-from shared.ingest.state_versions import CURRENT_VERSION
 from shared.log_lines import write_log_lines
-from shared.search.cursor import CursorCodec
 from shared.settings import Settings
 
 log = logging.getLogger(__name__)
 
-FOLD_TIMEOUT_MS = 5000
-"""The fold and the timers may wait longer for Redis than a page may."""
 EXPOSURE_LOOK_MS = 1000
 VERSIONS_LOOK_MS = 3000
 PREFERENCES_LOOK_MS = 250
@@ -146,104 +131,39 @@ def compose(
 
     `clock` tells epoch ms, `seconds` never goes back, and `new_id` gives 32 hexadecimal digits that never come again.
     """
-    metrics = Metrics()
+    outside = open_outside(settings, clock, seconds, new_id)
     identification, signing_keys = open_identification(settings, clock, seconds)
-    blobs = open_blobs(settings.blob_url, settings.blob_connection)
-    page_client = connect(
-        settings.redis_url, timeout_ms=settings.redis_timeout_ms, connect_timeout_ms=settings.redis_timeout_ms
-    )
-    fold_client = connect(settings.redis_url, timeout_ms=FOLD_TIMEOUT_MS)
-    broker = open_broker(settings)
-    live = live_source(settings)
-    state_circuit, log_circuit = (
-        Circuit(fault, name, seconds, on_open=metrics.faults.labels(name).inc)
-        for fault, name in ((StateUnavailable, "redis"), (BrokerUnavailable, "broker_log"))
-    )
-    lists = RedisReleaseStore(page_client)
-    follower = ItemFollower(RedisShardReader(fold_client, settings.user_key_secret, STATE_VERSION))
-    releases = ReleaseWatcher(
-        store=lists,
-        load=ReleaseLoader(blobs, lists, follower, live).load,
-        follower=follower,
-        seconds=seconds,
-        on_load=lambda _id, loaded: metrics.releases.labels("loaded" if loaded else "failed").inc(),
-    )
-    followed = _Followed(follower, releases, clock)
-    metrics.age_gauge("recommndr_items_age_seconds", "Since the items were last followed", followed.age_s)
+    serving, folding = open_serving(outside), open_folding(outside)
+    blobs, metrics, releases, keeper = outside.blobs, outside.metrics, serving.releases, serving.keeper
     exposures = ExposureWriter(blobs, worker_name(), clock, metrics)
-    page_reader = PageReader(
-        page_client, RedisShardReader(page_client, settings.user_key_secret, STATE_VERSION), settings.user_key_secret
-    )
-    keeper = PreferenceKeeper(
-        releases=releases,
-        reader=page_reader,
-        overlays=RedisOverlays(page_client, settings.user_key_secret),
-        circuit=state_circuit,
-        user_secret=settings.user_key_secret,
-        clock=clock,
-        seconds=seconds,
-    )
     intake = EventIntake(
-        broker.producer, settings.event_source, keeper=keeper, circuit=log_circuit, metrics=metrics, clock=clock
-    )
-    store = RedisStateStore(fold_client, settings.user_key_secret)
-    states = StateVersions(fold_client)
-    on_broken = recording(states, metrics)
-    processor = EventProcessor(
+        outside.broker.producer,
         settings.event_source,
-        store=store,
-        versions=(CURRENT_VERSION,),
-        blobs=blobs,
-        broker=broker.reader,
-        on_broken=on_broken,
-    )
-    versions = VersionKeeper(RedisReleaseStore(fold_client), states, blobs, processor.keep)
-    ingest = EventIngest(settings.event_source, processor, metrics, versions.ensure)
-    erasures = open_erasures(
-        live=live,
-        blobs=blobs,
-        broker=broker,
-        page_client=page_client,
-        fold_client=fold_client,
         keeper=keeper,
-        versions=versions,
-        on_broken=on_broken,
-        state_circuit=state_circuit,
-        log_circuit=log_circuit,
-        user_secret=settings.user_key_secret,
+        circuit=outside.log_circuit,
+        metrics=metrics,
         clock=clock,
     )
+    erasures = open_erasures(outside, keeper, folding)
     return Services(
         settings=settings,
         metrics=metrics,
         clock=clock,
         releases=releases,
-        follower=follower,
+        follower=serving.follower,
         recommender=Recommender(
             settings=settings,
             releases=releases,
-            reader=page_reader,
+            reader=serving.reader,
             keeper=keeper,
-            circuit=state_circuit,
+            circuit=outside.state_circuit,
             exposures=exposures,
             metrics=metrics,
             clock=clock,
             new_id=new_id,
         ),
-        catalog=CatalogReader(releases, page_reader, state_circuit),
-        searcher=Searcher(
-            releases=releases,
-            personal=PersonalSearch(
-                settings=settings,
-                reader=page_reader,
-                keeper=keeper,
-                circuit=state_circuit,
-                exposures=exposures,
-                metrics=metrics,
-                new_id=new_id,
-            ),
-            cursors=CursorCodec(settings.user_key_secret),
-        ),
+        catalog=CatalogReader(releases, serving.reader, outside.state_circuit),
+        searcher=open_searcher(outside, serving, exposures),
         browser=CatalogueBrowser(releases),
         catalogue_writer=CatalogueWriter(intake, releases, clock, new_id),
         profiles=ProfileReader(releases, keeper),
@@ -261,69 +181,50 @@ def compose(
         erasures=erasures,
         exposures=exposures,
         readiness=Readiness(
-            state_client=page_client,
-            broker=broker.prompt,
+            state_client=outside.page_client,
+            broker=outside.broker.prompt,
             releases=releases,
-            versions=StateHealth(versions, StateVersions(page_client), live),
+            versions=StateHealth(folding.versions, StateVersions(outside.page_client), outside.live),
             blobs=blobs,
             clock=clock,
-            followed_at=lambda: followed.at,
+            followed_at=lambda: serving.followed.at,
         ),
-        ingest=ingest,
+        ingest=folding.ingest,
         sealer=LakeSealer(
-            live=live,
-            store=store,
+            live=outside.live,
+            store=folding.store,
             blobs=blobs,
-            broker=broker.reader,
-            ingest=ingest,
+            broker=outside.broker.reader,
+            ingest=folding.ingest,
             finish_erasures=erasures.finisher.run,
             metrics=metrics,
         ),
-        broker=broker,
-        release_desk=ReleaseDesk(RedisReleaseStore(fold_client), blobs),
-        dead_letters=DeadLetterDesk(blobs, store, live, broker.producer, clock),
+        broker=outside.broker,
+        release_desk=ReleaseDesk(RedisReleaseStore(outside.fold_client), blobs),
+        dead_letters=DeadLetterDesk(blobs, folding.store, outside.live, outside.broker.producer, clock),
         identification=identification,
         admission=Admission(settings, identification, seconds),
-        refresh=followed.refresh,
-        background=(
-            *(() if signing_keys is None else (_keeping(signing_keys),)),
-            Background("release-watcher", followed.refresh, settings.allocation_poll_ms),
-            Background("version-keeper", versions.refresh, VERSIONS_LOOK_MS),
-            Background("item-follower", followed.follow, settings.item_poll_ms),
-            Background("preference-keeper", keeper.keep_up, PREFERENCES_LOOK_MS),
-            Background("exposure-writer", exposures.write_finished, EXPOSURE_LOOK_MS),
-        ),
+        refresh=serving.followed.refresh,
+        background=_background(settings, serving, folding, exposures, signing_keys),
     )
 
 
-def _keeping(keys: SigningKeys) -> Background:
-    return Background("signing-keys", keys.refresh, SIGNING_KEYS_LOOK_MS)
-
-
-class _Followed:
-    """Following items and releases, with the instant at which the items were last up to date."""
-
-    def __init__(self, follower: ItemFollower, releases: ReleaseWatcher, clock: Callable[[], int]) -> None:
-        self._follower = follower
-        self._releases = releases
-        self._clock = clock
-        self.at: int | None = None
-
-    def refresh(self) -> None:
-        self._releases.refresh()
-        if self.at is None and self._releases.loaded:
-            self.follow()
-
-    def follow(self) -> None:
-        at = self._clock()
-        self._follower.follow()
-        for release in self._releases.loaded:
-            keep_up(release.search, release.items, release.release_id)
-        if self._releases.loaded:
-            self.at = at
-
-    def age_s(self) -> float:
-        return float("nan") if self.at is None else (self._clock() - self.at) / 1000
+def _background(
+    settings: Settings,
+    serving: Serving,
+    folding: Folding,
+    exposures: ExposureWriter,
+    signing_keys: SigningKeys | None,
+) -> tuple[Background, ...]:
+    keys = [] if signing_keys is None else [Background("signing-keys", signing_keys.refresh, SIGNING_KEYS_LOOK_MS)]
+    return (
+        *keys,
+        Background("release-watcher", serving.followed.refresh, settings.allocation_poll_ms),
+        Background("version-keeper", folding.versions.refresh, VERSIONS_LOOK_MS),
+        Background("item-follower", serving.followed.follow, settings.item_poll_ms),
+        Background("preference-keeper", serving.keeper.keep_up, PREFERENCES_LOOK_MS),
+        Background("exposure-writer", exposures.write_finished, EXPOSURE_LOOK_MS),
+    )
 
 
 def worker_name() -> str:

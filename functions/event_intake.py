@@ -13,7 +13,7 @@ import msgspec
 from functions.addressable_ids import check_addressable
 from functions.circuit import Circuit
 from functions.metrics import Metrics
-from functions.preference_keeper import PreferenceKeeper
+from functions.preferences.preference_keeper import PreferenceKeeper
 from shared.errors import InfrastructureFault, InvalidEvent, RecommndrError
 from shared.events import (
     FUTURE_LIMIT_MS,

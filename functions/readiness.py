@@ -9,8 +9,8 @@ from typing import Final
 from redis import Redis
 from redis.exceptions import RedisError
 
-from functions.item_follower import FollowedItems
-from functions.release_watcher import NO_RELEASE, ReleaseWatcher
+from functions.releases.item_follower import FollowedItems
+from functions.releases.release_watcher import NO_RELEASE, ReleaseWatcher
 from functions.state_health import StateHealth
 from shared.adapters.redis_connection import eviction_policy
 from shared.adapters.redis_topology import sharing_nodes

@@ -10,8 +10,8 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 
+from functions.access.caller import CALLER, Caller, Forbidden, Role, Unauthenticated
 from functions.api.worker import WorkerServices
-from functions.caller import CALLER, Caller, Forbidden, Role, Unauthenticated
 
 
 class Audience(StrEnum):

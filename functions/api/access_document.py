@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from functions.admission import EXEMPT
+from functions.access.admission import EXEMPT
 from functions.api.access import Audience, audience_of
 
 SCHEMES: Final[dict[str, dict[str, str]]] = {

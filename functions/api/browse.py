@@ -7,15 +7,15 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from functions import category_tree
 from functions.api import access
 from functions.api.browse_models import Categories, CategoryNode
 from functions.api.items import item_of
 from functions.api.models import Items
 from functions.api.parameters import LONGEST_NAME, CategoryName, ForUser, answer, problems, wishes_of
 from functions.api.worker import Worker
-from functions.catalogue_browser import Browse
-from functions.catalogue_order import CatalogueSort
+from functions.catalogue import category_tree
+from functions.catalogue.catalogue_browser import Browse
+from functions.catalogue.catalogue_order import CatalogueSort
 
 router = APIRouter(tags=["items"])
 

@@ -18,7 +18,7 @@ from functions.api.catalogue_models import (
 )
 from functions.api.parameters import ItemIdPath, answer, iso, problems
 from functions.api.worker import Worker, WorkerServices
-from functions.catalogue_writer import Change, instant_of
+from functions.catalogue.catalogue_writer import Change, instant_of
 from shared.events import check_id, to_ms
 
 router = APIRouter(tags=["catalogue"])

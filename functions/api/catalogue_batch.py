@@ -16,7 +16,7 @@ from functions.api.catalogue import STATUSES, IdempotencyKey, event_id_of
 from functions.api.catalogue_models import BatchEntry, ItemOutcome, ItemsTaken
 from functions.api.parameters import problems
 from functions.api.worker import Worker, WorkerServices
-from functions.catalogue_writer import Change, InvalidChange, Written
+from functions.catalogue.catalogue_writer import Change, InvalidChange, Written
 from functions.event_intake import Fate, MalformedBatch
 from shared.errors import InvalidEvent
 from shared.events import to_ms

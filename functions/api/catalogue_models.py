@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from functions.addressable_ids import check_addressable
 from functions.api.identifiers import ADDRESSABLE_ID
 from functions.api.models import ItemIdText, Model
-from functions.catalogue_writer import instant_of
+from functions.catalogue.catalogue_writer import instant_of
 from shared.errors import InvalidIdentifier
 
 MOST_PRICE: Final = 10**11

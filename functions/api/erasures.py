@@ -13,7 +13,7 @@ from functions.api.erasures_models import ErasedStore, ErasureAccepted, ErasureR
 from functions.api.parameters import UserIdPath, answer, iso, problems
 from functions.api.problems import problem
 from functions.api.worker import Worker
-from functions.user_eraser import Unacknowledged
+from functions.erasure.user_eraser import Unacknowledged
 from shared.errors import UnknownReceipt
 
 router = APIRouter(tags=["users"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from functions.api.models import FeatureContribution, ScoreExplanation
-from functions.page_explanation import ScoreParts
+from functions.pages.page_explanation import ScoreParts
 
 
 def score_explanation(parts: ScoreParts) -> ScoreExplanation:

@@ -12,7 +12,7 @@ from functions.addressable_ids import check_addressable
 from functions.api.identifiers import ADDRESSABLE_ID, ID_LIST
 from functions.api.models import Problem
 from functions.api.worker import WorkerServices
-from functions.preference_cache import Wishes
+from functions.preferences.preference_cache import Wishes
 from shared.errors import InvalidIdentifier
 from shared.events import from_ms
 from shared.features.definitions import DEVICES, SURFACES

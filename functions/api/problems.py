@@ -14,8 +14,8 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from functions.caller import Forbidden, SigningKeysUnavailable, Unauthenticated
-from functions.catalogue_writer import InvalidChange
+from functions.access.caller import Forbidden, SigningKeysUnavailable, Unauthenticated
+from functions.catalogue.catalogue_writer import InvalidChange
 from functions.event_intake import MalformedBatch
 from shared.errors import (
     AllocationMoved,

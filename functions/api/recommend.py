@@ -32,9 +32,9 @@ from functions.api.parameters import (
     problems,
 )
 from functions.api.worker import Worker
-from functions.page_explanation import PageExplanation
-from functions.recommender import Asked, Recommendation
-from functions.shown_items import ShownItem
+from functions.pages.page_explanation import PageExplanation
+from functions.pages.recommender import Asked, Recommendation
+from functions.pages.shown_items import ShownItem
 
 router = APIRouter(tags=["recommendations"])
 

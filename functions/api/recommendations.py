@@ -14,9 +14,9 @@ from functions.api.models import ItemExplanation, SourceExplanation
 from functions.api.parameters import answer, iso, problems
 from functions.api.recommendation_models import RecordedItem, RecordedRecommendation, RecordedRequest
 from functions.api.worker import Worker
-from functions.page_explanation import ScoreParts
-from functions.recommendation_ids import PATTERN
-from functions.recorded_pages import RecordedPage
+from functions.pages.page_explanation import ScoreParts
+from functions.pages.recommendation_ids import PATTERN
+from functions.pages.recorded_pages import RecordedPage
 
 router = APIRouter(tags=["recommendations"])
 

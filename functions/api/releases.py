@@ -11,7 +11,7 @@ from functions.api import access
 from functions.api.parameters import answer, iso, problems
 from functions.api.releases_models import ReleaseChange, ReleaseDetail, Releases, ReleaseSummary
 from functions.api.worker import Worker
-from functions.release_desk import ReleaseStanding
+from functions.releases.release_desk import ReleaseStanding
 from shared.adapters.activation import Change
 
 router = APIRouter(tags=["operation"])

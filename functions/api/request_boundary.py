@@ -12,9 +12,9 @@ from typing import Final
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from functions.access.caller import ANONYMOUS, CALLER
 from functions.api.access import Audience, audience_of
 from functions.api.worker import WorkerServices
-from functions.caller import ANONYMOUS, CALLER
 from shared.log_lines import FIELDS, REQUEST_ID
 
 log = logging.getLogger(__name__)

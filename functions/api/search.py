@@ -21,7 +21,7 @@ from functions.api.search_models import (
     StockCount,
 )
 from functions.api.worker import Worker
-from functions.searcher import Found, FoundItem, SearchAsked
+from functions.search.searcher import Found, FoundItem, SearchAsked
 from shared.search.cursor import LONGEST
 from shared.search.facets import Facets, Filters
 from shared.search.ordering import SearchSort

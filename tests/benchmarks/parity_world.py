@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from functions.bootstrap import Services, now_ms
-from functions.recommender import Asked
+from functions.pages.recommender import Asked
 from shared.ports import EventLog
 from tests.integration.api_shop import CATEGORIES, PER_CATEGORY, ApiShop, category_of, item_id
 

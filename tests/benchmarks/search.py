@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
-from functions.searcher import Found, SearchAsked
+from functions.search.searcher import Found, SearchAsked
 from local.embedded import EmbeddedServers
 from local.page_comparison import percentile
 from shared.catalog import CatalogEntry, Product

@@ -9,7 +9,7 @@ from functools import partial
 
 from redis import Redis
 
-from functions.item_follower import FollowedItems, ItemFollower
+from functions.releases.item_follower import FollowedItems, ItemFollower
 from local.embedded import EmbeddedServers
 from shared.adapters.redis_log import RedisCheckpoints
 from shared.adapters.redis_shards import RedisShardReader

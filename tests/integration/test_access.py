@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from functions import signing_keys
+from functions.access import signing_keys
 from functions.bootstrap import compose
 from local import describe_access
 from local.embedded import EmbeddedServers

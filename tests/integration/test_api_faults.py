@@ -15,7 +15,7 @@ import httpx
 import pytest
 import uvicorn
 
-from functions.exposure_writer import MINUTE_MS
+from functions.pages.exposure_writer import MINUTE_MS
 from local.embedded import EmbeddedServer, EmbeddedServers
 from shared.errors import InfrastructureFault
 from shared.features.definitions import STATE_VERSION

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from redis import Redis
 
-from functions.erasure_finisher import BEING_MADE_MS, LOST_MS
+from functions.erasure.erasure_finisher import BEING_MADE_MS, LOST_MS
 from local.embedded import EmbeddedServers
 from shared.adapters.keys import PartitionKeys, user_key
 from shared.adapters.redis_log import RedisEventLog

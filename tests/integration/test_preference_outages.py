@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from functions.preference_cache import HELD_S, TRUSTED_S
+from functions.preferences.preference_cache import HELD_S, TRUSTED_S
 from local.embedded import EmbeddedServers
 from tests.integration.api_shop import (
     ApiShop,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from functions.api.recommendation_models import RecordedRecommendation
-from functions.recommendation_ids import is_sampled, made_at, recommendation_id
+from functions.pages.recommendation_ids import is_sampled, made_at, recommendation_id
 from local.embedded import EmbeddedServers
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.errors import StateUnavailable

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.catalogue_order import CatalogueSort, Cursor, Order, order_of
-from functions.category_tree import CategoryNode, tree_of
+from functions.catalogue.catalogue_order import CatalogueSort, Cursor, Order, order_of
+from functions.catalogue.category_tree import CategoryNode, tree_of
 from shared.errors import InvalidCursor
 from shared.events import ItemId, from_ms
 from shared.features.aggregations import DAY_MS

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from functions import identification, token_verifier
-from functions.api_keys import ApiKeys
-from functions.caller import ANONYMOUS, Role, Unauthenticated
-from functions.identification import Identification
-from functions.signing_keys import SigningKeys
-from functions.token_verifier import TokenRules
+from functions.access import identification, token_verifier
+from functions.access.api_keys import ApiKeys
+from functions.access.caller import ANONYMOUS, Role, Unauthenticated
+from functions.access.identification import Identification
+from functions.access.signing_keys import SigningKeys
+from functions.access.token_verifier import TokenRules
 from tests.integration.credentials import AUDIENCE, ISSUER, Credentials
 
 NOW_S = 1_780_000_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from functions import preference_cache
-from functions.preference_cache import HELD_S, TRUSTED_S, PreferenceCache, Wishes
+from functions.preferences import preference_cache
+from functions.preferences.preference_cache import HELD_S, TRUSTED_S, PreferenceCache, Wishes
 from shared.events import Preferences
 
 UNKNOWN = Wishes(None, unavailable=True)

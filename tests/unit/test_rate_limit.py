@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions import rate_limit
-from functions.client_address import UNKNOWN, client_network
-from functions.rate_limit import MOST_CALLERS, RateLimit
+from functions.access import rate_limit
+from functions.access.client_address import UNKNOWN, client_network
+from functions.access.rate_limit import MOST_CALLERS, RateLimit
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:

@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from functions.caller import SigningKeysUnavailable
-from functions.signing_keys import SigningKeys, usable_keys
+from functions.access.caller import SigningKeysUnavailable
+from functions.access.signing_keys import SigningKeys, usable_keys
 from shared.errors import InfrastructureFault
 
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -1,0 +1,1 @@
+"""The catalogue over HTTP: written as events, read from the live item table."""

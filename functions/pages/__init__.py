@@ -1,0 +1,1 @@
+"""Pages for a shopper: read her, rank, show, explain, record."""

@@ -1,0 +1,1 @@
+"""What shoppers asked for: set as events, obeyed from the acknowledgement on."""

@@ -1,0 +1,1 @@
+"""Releases in a worker: which are served, loaded with their items, and moved by operators."""

@@ -1,0 +1,1 @@
+"""Search over a release's index and what changed since."""
