@@ -25,6 +25,7 @@ from feature_jobs.check_parity import check_parity
 from feature_jobs.parity_report import THRESHOLD
 from functions.bootstrap import compose
 from local.embedded import EmbeddedServers
+from shared.adapters.user_keys import keyed_with
 from shared.cli import command
 from shared.ingest.lake import read_rows
 from shared.settings import Settings
@@ -71,7 +72,7 @@ def run(requests: int, events: int, workers: int, seed: int, folder: Path) -> di
             busy_s = _feed_while_asked(shop, Feeder(shop, maker, seed), children, lambda: done.value / requests, events)
             verdicts = Counter(read_rows(shop.blobs, columns=["verdict"])["verdict"].to_pylist())
             started = time.perf_counter()
-            differences = check_parity(shop.blobs, THRESHOLD)
+            differences = check_parity(shop.blobs, THRESHOLD, key_of=keyed_with(shop.settings.user_key_secret))
             check_s = time.perf_counter() - started
     report = differences.report()
     worst = int(differences.largest.argmax())

@@ -9,6 +9,7 @@ from pathlib import Path
 from feature_jobs.check_parity import check_parity
 from functions.bootstrap import compose
 from local.embedded import EmbeddedServers
+from shared.adapters.user_keys import keyed_with
 from shared.ingest.lake import read_rows
 from tests.benchmarks.parity_world import EventMaker, Feeder, PageAsker
 from tests.integration.api_shop import open_shop
@@ -41,7 +42,7 @@ def test_pages_amid_late_and_repeated_events_recompute_from_the_lake(servers: Em
         assert verdicts.count("duplicate") > 20
         assert maker.counts["late"] > 80
         assert maker.counts["user_erased"]
-        differences = check_parity(shop.blobs)
+        differences = check_parity(shop.blobs, key_of=keyed_with(shop.settings.user_key_secret))
         assert differences.exposures + differences.skipped["empty page"] == REQUESTS
         assert set(differences.skipped) <= {"empty page"}
         assert differences.rows > 1_500
