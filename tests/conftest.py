@@ -28,4 +28,3 @@ def logging_as_it_was() -> Iterator[None]:
         handler.setFormatter(formatter)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
-    logging.captureWarnings(capture=False)

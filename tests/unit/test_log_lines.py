@@ -35,7 +35,7 @@ def line(message: str, *args: object, style: type[logging.Formatter] = JsonLines
     handler = logging.StreamHandler(stream)
     handler.setFormatter(style())
     log = logging.getLogger("a.logger")
-    log.handlers = [handler]
+    log.handlers, log.propagate = [handler], False  # what pytest captures must be text that xdist can send
     log.warning(message, *args, **more)
     log.handlers = []
     return stream.getvalue()
