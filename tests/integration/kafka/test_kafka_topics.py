@@ -247,7 +247,7 @@ def test_a_bearer_token_is_renewed_before_the_next_connection_needs_it(
     known = open_connection(f"kafka://{kafka.sasl_address}/{connection.address.topic}", sasl="oauthbearer", token=token)
     producer, reader = producer_of(known, opened), reader_of(known, opened)
     assert all(producer.append([EVENT]))
-    first = {part: reader.last_sequence(part) for part in range(PARTITIONS)}
+    first = {part: eventually_last(reader, part) for part in range(PARTITIONS)}
     at_first = len(asked)
     time.sleep(3.2)
     assert eventually_appended(producer, EVENT)[1] is not None
@@ -257,7 +257,7 @@ def test_a_bearer_token_is_renewed_before_the_next_connection_needs_it(
     fixed = open_connection(
         f"kafka://{kafka.sasl_address}/{connection.address.topic}", sasl="oauthbearer", password=text
     )
-    assert reader_of(fixed, opened).last_sequence(0) == reader.last_sequence(0), "a fixed token is sent as it is"
+    assert eventually_last(reader_of(fixed, opened), 0) == reader.last_sequence(0), "a fixed token is sent as it is"
 
 
 def eventually_last(reader: KafkaLog, partition: int) -> int | None:
