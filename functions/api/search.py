@@ -11,7 +11,7 @@ from functions.addressable_ids import check_addressable
 from functions.api import access
 from functions.api.browse import PathName
 from functions.api.models import Fallback
-from functions.api.parameters import CategoryName, Device, Limit, answer, problems
+from functions.api.parameters import AddressableId, CategoryName, Device, Limit, answer, problems
 from functions.api.search_models import (
     CategoryCount,
     PriceCount,
@@ -59,7 +59,8 @@ def search(
     limit: Limit = 20,
     cursor: Annotated[str | None, Query(max_length=LONGEST, description="`next_cursor` of the page before")] = None,
     user_id: Annotated[
-        str | None, Query(description="Who asks: her preferences hold, and the first 200 hits come in her own order")
+        AddressableId | None,
+        Query(description="Who asks: her preferences hold, and the first 200 hits come in her own order"),
     ] = None,
     device: Device = None,
 ) -> Response:
