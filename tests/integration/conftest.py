@@ -38,6 +38,13 @@ def session_servers() -> Iterator[EmbeddedServers]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
+    """A module's own, for one that cuts them off or keeps one shop for all its tests."""
+    with EmbeddedServers(tmp_path_factory.mktemp("servers")) as opened:
+        yield opened
+
+
 @pytest.fixture
 def servers(session_servers: EmbeddedServers) -> EmbeddedServers:
     for url in (session_servers.state_url, session_servers.log_url):

@@ -29,13 +29,6 @@ from tests.integration.wishes import got, put, settle, shown, wish
 
 
 @pytest.fixture(scope="module")
-def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
-    """This module's own, for it cuts them off. Every test has shoppers of its own instead of a shop of its own."""
-    with EmbeddedServers(tmp_path_factory.mktemp("servers")) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def shop(own_servers: EmbeddedServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiShop]:
     folder = tmp_path_factory.mktemp("blobs")
     with open_shop(own_servers.state_url, own_servers.log_url, folder, REDIS_TIMEOUT_MS="10000") as opened:

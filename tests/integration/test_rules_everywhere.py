@@ -13,7 +13,7 @@ import random
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -358,12 +358,6 @@ class RulesEverywhere(RuleBasedStateMachine):
         answer = self.shops[worker].client.request(method, path, **options)
         self.tally.answers[f"{method} {'/'.join(path.split('/')[:2])} {answer.status_code}"] += 1
         return answer
-
-
-@pytest.fixture(scope="module")
-def own_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
-    with EmbeddedServers(tmp_path_factory.mktemp("servers")) as opened:
-        yield opened
 
 
 @pytest.mark.timeout(120 + STEPS)
