@@ -19,6 +19,13 @@ LARGEST_BASKET: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
+class BoughtTogetherParams:
+    """min_count: pairs of fewer baskets are left out."""
+
+    min_count: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class BoughtTogetherLists:
     """For each source item the targets bought with it, strongest first, [rows, k], padded with -1 and zeros.
 

@@ -28,6 +28,11 @@ def tie_ranks(item_count: int, seed: int) -> NDArray[np.int32]:
     return np.random.default_rng(seed).permutation(item_count).astype(np.int32)
 
 
+def list_heads(matrix: sparse.csr_array, start: int, stop: int, *, k: int, seed: int = 0) -> NeighbourLists:
+    """The k strongest targets of the source items `start` to `stop` (exclusive) of a square matrix, row by source."""
+    return top_of_sparse(matrix[start:stop], k, tie_ranks(matrix.shape[1], seed))
+
+
 def top_of_sparse(scores: sparse.csr_array, k: int, ties: NDArray[np.int32]) -> NeighbourLists:
     """The k highest positive scores of each row of a sparse matrix [rows, items], equal ones by `ties` [items]."""
     rows = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
@@ -66,3 +71,19 @@ def top_of_triples(
     indexes[rows[kept], place[kept]] = columns[kept]
     scores[rows[kept], place[kept]] = values[kept]
     return NeighbourLists(indexes, scores)
+
+
+def prune_rows(scores: sparse.csr_array, k: int, ties: NDArray[np.int32]) -> sparse.csr_array:
+    """The matrix [rows, items] with only the k highest entries of each row, equal ones by `ties` [items]."""
+    kept = np.ones(scores.nnz, dtype=np.bool_)
+    for row in np.flatnonzero(np.diff(scores.indptr) > k).tolist():
+        within = slice(scores.indptr[row], scores.indptr[row + 1])
+        values = scores.data[within]
+        least = np.partition(values, len(values) - k)[len(values) - k]
+        equal = np.flatnonzero(values == least)
+        chosen = values > least
+        wanted = k - int(chosen.sum())
+        chosen[equal[np.argsort(ties[scores.indices[within][equal]])[:wanted]]] = True
+        kept[within] = chosen
+    indptr = np.concatenate([[0], np.cumsum(kept)])[scores.indptr]
+    return sparse.csr_array((scores.data[kept], scores.indices[kept], indptr), shape=scores.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -11,6 +12,13 @@ from scipy import sparse
 from batch.models.neighbour_lists import NeighbourLists, tie_ranks, top_of_dense
 
 _BLOCK_ROWS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarParams:
+    """cosine_share: share of the factors' cosine, in [0, 1]; the rest is co-occurrence."""
+
+    cosine_share: float = 0.5
 
 
 def similar_items(
