@@ -1,0 +1,1 @@
+"""The harness that measures quality: any data set, any protocol, always through the modules that serve."""
