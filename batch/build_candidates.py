@@ -27,7 +27,7 @@ from batch.spark import add_master_argument, parallelism, spark_path, spark_sess
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
 from shared.candidates.als import ItemFactors
-from shared.candidates.span import load_factors
+from shared.candidates.span import load_factors, load_source_params
 from shared.cli import command
 from shared.errors import ConfigurationError
 from shared.ingest.erased_users import count_erasures
@@ -84,7 +84,8 @@ def build_candidates(spark: SparkSession, data: Path) -> CandidatesSummary:
             "run the night from fit_retrieval"
         )
     in_memory = ItemFactors(np.array(factors.factors), factors.gram, factors.regularization, factors.alpha)
-    night = Night(encode_entries(entries), in_memory, as_of, shop.bought_window_days, shop.time_zone)
+    params = load_source_params(data, "all")
+    night = Night(encode_entries(entries), in_memory, as_of, shop.bought_window_days, shop.time_zone, params)
     users = _rows_by_user(spark, data, manifest)
     with replace_folder(data / CANDIDATES_FOLDER) as folder, task_progress(spark, "candidates"):
         write_parts(users.mapInArrow(_records_of(spark, night), _SPARK_SCHEMA), folder)

@@ -24,7 +24,7 @@ from batch.published_lists import RELEASE_FOLDER, digest_of_lists, load_summary
 from batch.tracking import Tracking, run_of_night
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
-from shared.candidates.span import load_factors
+from shared.candidates.span import load_factors, load_source_params
 from shared.cli import command
 from shared.errors import ConfigurationError, ReleaseUnavailable, SchemaMismatch
 from shared.events import EventSource, from_ms
@@ -96,6 +96,7 @@ def build_release(data: Path, live: LiveSource, *, created_at: int) -> ReleaseMa
         "sources": [msgspec.to_builtins(source) for source in serving_sources(lake, live)],
         "als": {"regularization": factors.regularization, "alpha": factors.alpha},
         "users_count": night.users,
+        "retrieval": msgspec.to_builtins(load_source_params(data, "all")),
         "files": {name: checksum(body) for name, body in sorted(files.items())},
     }
     release_id = name_release(night.as_of, {**content, "lists": digest_of_lists(data)})

@@ -28,6 +28,7 @@ from batch.pictures import bar_chart
 from batch.tracking import Tracking
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
+from shared.candidates.span import load_source_params
 from shared.cli import command
 from shared.errors import ConfigurationError
 from shared.features.definitions import Retrieval
@@ -56,7 +57,7 @@ class Queries:
     segments: dict[str, NDArray[np.bool_]]
 
 
-def whole_lists(pages: PageTable, scorer: OnnxScorer) -> Lists:
+def whole_lists(pages: PageTable, scorer: OnnxScorer, max_per_category: int) -> Lists:
     """int32[q, K] item indexes as they would be shown: scored (strangers: popularity), kept diverse; -1 pads."""
     scores = np.concatenate(
         [
@@ -68,7 +69,7 @@ def whole_lists(pages: PageTable, scorer: OnnxScorer) -> Lists:
     shown = np.full((len(pages.length), K), -1, dtype=np.int32)
     for query, rows in enumerate(_slices(pages)):
         order = np.lexsort((pages.index[rows], -scores[rows]))
-        page = pages.index[rows][diversify(order, pages.category[rows], K)]
+        page = pages.index[rows][diversify(order, pages.category[rows], K, max_per_category)]
         shown[query, : len(page)] = page
     return shown
 
@@ -124,7 +125,8 @@ def evaluate(data: Path, tracking: Tracking) -> dict[str, Any]:
         raise ConfigurationError(f"there is no lake under {data}")
     items_count = len(np.load(data / "nightly/retrieval/all/item_factors.npy", mmap_mode="r"))
     queries = queries_of(pages)
-    lists = {WHOLE: whole_lists(pages, OnnxScorer(model.read_bytes()))}
+    most = load_source_params(data, "all").max_per_category
+    lists = {WHOLE: whole_lists(pages, OnnxScorer(model.read_bytes()), most)}
     lists |= {str(name): source_lists(pages, column) for column, name in enumerate(Retrieval)}
     lists[FREQUENCY] = np.asarray(pages.frequent[:, :K])
     measured = {name: measure(shown, queries, items_count) for name, shown in lists.items()}

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch.catalog_snapshot import decode_entries
-from shared.candidates.als import AlsSource, ItemFactors
-from shared.candidates.merge import LIMITS
+from shared.candidates.als import ItemFactors
 from shared.candidates.nightly import make_record
+from shared.candidates.params import DEFAULT, SourceParams
 from shared.errors import ConfigurationError
 from shared.features.definitions import Retrieval
 from shared.features.items import ItemTable
 from shared.features.replay import LoggedEvent, UserShards
 from shared.features.vector import Matrix
-from shared.recommend import Model, PageRequest, Shelf, default_sources, item_rows, prepare
+from shared.recommend import Model, PageRequest, Shelf, als_source, default_sources, item_rows, prepare
 from shared.releases.lists import NightlyRecord
 
 
@@ -32,6 +32,7 @@ class Night:
     as_of: int
     bought_window_days: int
     time_zone: str
+    params: SourceParams = DEFAULT
 
     def shelf(self) -> Shelf:
         """The items as the night knows them. Their counters stay empty: retrieval by factors reads none."""
@@ -43,8 +44,8 @@ class Night:
 
     def model(self) -> Model:
         """The sources, without a ranker."""
-        sources = default_sources(self.factors)
-        return Model("night", sources, _Unranked(), ZoneInfo(self.time_zone), self.bought_window_days)
+        sources = default_sources(self.factors, self.params)
+        return Model("night", sources, _Unranked(), ZoneInfo(self.time_zone), self.bought_window_days, self.params)
 
 
 class _Unranked:
@@ -57,7 +58,7 @@ class _Unranked:
 def records(night: Night, rows: Iterator[LoggedEvent]) -> Iterator[tuple[str, NightlyRecord]]:
     """The record of each user with an action; the events of one user come together, in log order."""
     shelf, model = night.shelf(), night.model()
-    source = AlsSource(night.factors)
+    source = als_source(model)
     for user_id, events in groupby(rows, key=lambda logged: logged.event.user_id):
         if user_id is None:
             continue
@@ -71,4 +72,4 @@ def records(night: Night, rows: Iterator[LoggedEvent]) -> Iterator[tuple[str, Ni
         shopper = users.shopper(user_id, night.as_of)
         if shopper.state.counts.any():
             prepared = prepare(shelf, model, shopper, PageRequest(night.as_of))
-            yield user_id, make_record(source, prepared.query, LIMITS[Retrieval.ALS])
+            yield user_id, make_record(source, prepared.query, night.params.limit(Retrieval.ALS))

@@ -25,9 +25,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from feature_jobs.instants import SILENCE_MS, Instant, instants_of, sample, sessions
+from feature_jobs.instants import SILENCE_MS, instants_of, sample, sessions
 from feature_jobs.log_days import events_by_day
-from feature_jobs.page_rows import BASELINE_LENGTH, PageRows
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
 from shared.adapters.user_keys import keyed_with
@@ -42,6 +41,7 @@ from shared.features.vector import SCHEMA, Matrix
 from shared.features.views import Rows
 from shared.ingest.erased_users import KeyOf, count_erasures, no_secret
 from shared.ingest.lake import ShopSettings, read_manifest
+from shared.past_pages import BASELINE_LENGTH, Instant, PageRows
 from shared.recommend import Model, PageRequest, Shelf, default_sources, item_rows, prepare, retrieve, vectorize
 from shared.settings import Settings
 
@@ -116,10 +116,11 @@ class Pass:
         shelf = self.shelf(instant.as_of)
         model = Model(
             "training",
-            default_sources(span.factors),
+            default_sources(span.factors, span.params),
             _NoScorer(),
             ZoneInfo(self.shop.time_zone),
             self.shop.bought_window_days,
+            span.params,
         )
         shopper = self.users.shopper(instant.user_id, instant.as_of)
         request = PageRequest(instant.as_of, device=instant.device, surface=instant.surface)
@@ -131,7 +132,7 @@ class Pass:
             candidates,
             features,
             shelf.trends.category[candidates.indexes],
-            stranger=not len(prepared.seeds),
+            history=len(prepared.query.history.indexes),
             sessions_before=len(self.sessions_seen[instant.user_id]),
             touched=self.touched[instant.user_id],
             frequent=self._frequent(instant.user_id, rows.index_of, prepared.rules.allowed),

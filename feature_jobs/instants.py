@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -12,29 +11,13 @@ from shared.events import BEHAVIOUR, EventType, ItemId, UserId
 from shared.features.aggregations import DAY_MS
 from shared.features.replay import LoggedEvent
 from shared.features.views import SESSION_GAP_MS
+from shared.past_pages import Instant
 
 LABELS: Final[Mapping[EventType, int]] = {EventType.VIEW: 1, EventType.CART: 2, EventType.PURCHASE: 3}
 """The grade of what a shopper did with an item; its strongest action counts."""
 
 SILENCE_MS: Final = DAY_MS
 """After this long without an event a session has ended, whatever its id says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Instant:
-    """Just before an event of a session; `as_of` in epoch ms, one less than the event's enqueued_at.
-
-    `labels` grades what the rest of the session touched, `positives` are the items of it that count as hits,
-    `at_start` says that the event is the session's first. `device` and `surface` are those of the event's context.
-    """
-
-    as_of: int
-    user_id: UserId
-    labels: Mapping[ItemId, int]
-    positives: frozenset[ItemId]
-    at_start: bool
-    device: str | None = None
-    surface: str | None = None
 
 
 def sessions(events: Iterable[LoggedEvent]) -> Iterator[list[LoggedEvent]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -12,25 +12,22 @@ from numpy.typing import NDArray
 
 from shared.candidates.als import AlsSource, ItemFactors
 from shared.candidates.arrivals import ArrivalsSource
+from shared.candidates.attributes import AttributesSource
 from shared.candidates.bought_together import BoughtTogetherSource
 from shared.candidates.category import CategorySource
 from shared.candidates.cooccurrence import CooccurrenceSource
 from shared.candidates.favourites import favourite_taste
-from shared.candidates.merge import LIMITS, CandidateSet, merge
+from shared.candidates.linear import LinearSource
+from shared.candidates.merge import CandidateSet, merge
+from shared.candidates.opinion import Opinion
+from shared.candidates.params import DEFAULT, SourceParams
 from shared.candidates.popular import PopularSource
-from shared.candidates.query import (
-    MAX_SEEDS,
-    CandidateSource,
-    Indexes,
-    ListKind,
-    Neighbours,
-    Query,
-    Ranked,
-    history_of,
-)
+from shared.candidates.query import CandidateSource, ListKind, Neighbours, Query, history_of
+from shared.candidates.ranked import Indexes
 from shared.candidates.repeat import RepeatSource
 from shared.candidates.similar import SimilarSource
 from shared.candidates.trends import Trends
+from shared.candidates.walk import WalkSource
 from shared.events import ItemId, id_hash
 from shared.features.definitions import LISTS, Retrieval
 from shared.features.items import ItemTable
@@ -39,12 +36,6 @@ from shared.features.vector import Matrix, assemble
 from shared.features.views import PairView, RequestView, RetrievalBlock, Rows, UserView, user_lists
 from shared.ranking.exploration import explore
 from shared.ranking.rules import Eligibility, diversify, eligibility
-
-SEED_DECAY: Final = 0.85
-SESSION_WEIGHT: Final = 4.0
-"""How much more an action of the current session says about what is wanted now than an older one does."""
-CONTEXT_WEIGHT: Final = 8.0
-"""The page's own item against a view (1), a cart (3) and a purchase (5)."""
 
 
 class Scorer(Protocol):
@@ -64,6 +55,7 @@ class Model:
     scorer: Scorer
     time_zone: ZoneInfo
     bought_window_days: int
+    params: SourceParams = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -146,19 +138,29 @@ class Page:
         return self.candidates.indexes[self.positions]
 
 
-def default_sources(factors: ItemFactors) -> dict[Retrieval, CandidateSource]:
+def default_sources(factors: ItemFactors, params: SourceParams = DEFAULT) -> dict[Retrieval, CandidateSource]:
     """Every source that serves, by name."""
     sources: tuple[CandidateSource, ...] = (
-        AlsSource(factors),
-        CooccurrenceSource(),
-        SimilarSource(),
-        BoughtTogetherSource(),
+        AlsSource(factors, params.als_decay, params.als_history),
+        CooccurrenceSource(params.cooccurrence_decay),
+        WalkSource(params.walk_decay),
+        LinearSource(params.linear_decay),
+        AttributesSource(params.attributes_decay),
+        SimilarSource(params.similar_decay),
+        BoughtTogetherSource(params.bought_together_decay),
         RepeatSource(),
         CategorySource(),
         PopularSource(),
         ArrivalsSource(),
     )
     return {source.name: source for source in sources}
+
+
+def als_source(model: Model) -> AlsSource:
+    """The source of item factors, which also makes and reads the night's records."""
+    source = model.sources[Retrieval.ALS]
+    assert isinstance(source, AlsSource)
+    return source
 
 
 def prepare(shelf: Shelf, model: Model, shopper: Shopper, request: PageRequest) -> Prepared:
@@ -176,21 +178,22 @@ def prepare(shelf: Shelf, model: Model, shopper: Shopper, request: PageRequest) 
         bought_window_days=model.bought_window_days,
         preferences=shopper.preferences,
     )
-    seeds = history.indexes[:MAX_SEEDS]
-    in_session = history.at[:MAX_SEEDS] >= user.session_began_at
-    weights = (
-        history.weights[:MAX_SEEDS] * SEED_DECAY ** np.arange(len(seeds)) * np.where(in_session, SESSION_WEIGHT, 1)
-    )
+    params = model.params
+    seeds = history.indexes[: params.seeds]
+    in_session = history.at[: params.seeds] >= user.session_began_at
+    strength = history.weights[: params.seeds] * np.where(in_session, params.session_weight, 1)
+    age = np.arange(len(seeds))
     context = -1
     if request.context_row is not None and request.context_row < len(shelf.index_of_row):
         context = int(shelf.index_of_row[request.context_row])
         if context >= 0:
             others = seeds != context
             seeds = np.concatenate([[context], seeds[others]]).astype(np.int32)
-            weights = np.concatenate([[CONTEXT_WEIGHT], weights[others]])
+            strength = np.concatenate([[params.context_weight], strength[others]])
+            age = np.concatenate([[0], age[others]])
     named = () if shopper.preferences is None else shopper.preferences.favourite_categories
     favourites = favourite_taste(table, shelf.rows, named)
-    query = Query(user, history, seeds, weights, {}, shelf.trends, user.as_of, rules.allowed, context, favourites)
+    query = Query(user, history, seeds, strength, age, {}, shelf.trends, user.as_of, rules.allowed, context, favourites)
     return Prepared(user, query, rules, request)
 
 
@@ -198,16 +201,15 @@ def retrieve(
     prepared: Prepared,
     model: Model,
     neighbours: Mapping[ListKind, Neighbours],
-    nightly: Mapping[Retrieval, Ranked] | None = None,
+    nightly: Mapping[Retrieval, Opinion] | None = None,
 ) -> CandidateSet:
-    """Ask every source and unite; `nightly` lists that still hold stand in for their sources."""
+    """Ask every source and unite; `nightly` opinions that still hold stand in for their sources."""
     query = replace(prepared.query, neighbours=neighbours)
     known = nightly or {}
-    lists = {
-        name: known[name] if name in known else source.retrieve(query, LIMITS[name])
-        for name, source in model.sources.items()
+    opinions = {
+        name: known[name] if name in known else source.consider(query) for name, source in model.sources.items()
     }
-    return merge(lists, query)
+    return merge(opinions, query, model.params)
 
 
 def vectorize(shelf: Shelf, model: Model, prepared: Prepared, candidates: CandidateSet) -> Matrix:
@@ -224,7 +226,9 @@ def rank(shelf: Shelf, model: Model, prepared: Prepared, candidates: CandidateSe
     features = vectorize(shelf, model, prepared, candidates)
     scores = model.scorer.score(features) if len(prepared.seeds) else stranger_scores(candidates.retrieval)
     order = np.lexsort((candidates.indexes, -scores))
-    positions = diversify(order, shelf.trends.category[candidates.indexes], request.limit)
+    positions = diversify(
+        order, shelf.trends.category[candidates.indexes], request.limit, model.params.max_per_category
+    )
     propensities = np.ones(len(positions))
     arrivals = np.flatnonzero(candidates.retrieval.ranks[:, list(Retrieval).index(Retrieval.ARRIVALS)] > 0)
     unseen = np.setdiff1d(arrivals, positions)

@@ -21,14 +21,16 @@ from functions.preferences.preference_keeper import STATE_UNAVAILABLE, Preferenc
 from functions.releases.item_follower import Stock
 from functions.releases.loaded_release import LoadedRelease
 from shared.adapters.keys import user_key
-from shared.candidates.nightly import ranked_of, record_holds
-from shared.candidates.query import MAX_SEEDS, Indexes, ListKind, Ranked, history_of
+from shared.candidates.nightly import opinion_of, record_holds
+from shared.candidates.opinion import Opinion
+from shared.candidates.query import ListKind, history_of
+from shared.candidates.ranked import Indexes
 from shared.errors import CorruptRecord, InfrastructureFault, UnknownItem
 from shared.events import ItemId, id_hash
 from shared.features.definitions import LISTS, Retrieval
 from shared.features.shard import Shopper
 from shared.features.views import UserView, user_lists
-from shared.recommend import Page, PageRequest, Prepared, prepare, rank, retrieve
+from shared.recommend import Page, PageRequest, Prepared, als_source, prepare, rank, retrieve
 from shared.releases.lists import NightlyRecord
 from shared.settings import Settings
 
@@ -119,7 +121,7 @@ class Recommender:
             prepared = prepare(stock.shelf, release.model, shopper, request)
             wanted = prepared.seeds.tolist()
             neighbours = {kind: neighbours_of(lists, kind, wanted) for kind in ListKind}
-            nightly = _nightly_list(read.record, prepared, shopper, request)
+            nightly = _nightly_opinion(read.record, release, prepared, shopper, request)
             candidates = retrieve(prepared, release.model, neighbours, nightly)
             page = rank(stock.shelf, release.model, prepared, candidates, request)
             shown = show(stock, page)
@@ -218,17 +220,18 @@ def seeds_of(shopper: Shopper, release: LoadedRelease, as_of: int, context_item:
     """
     lists = user_lists(shopper.state, release.index_of, LISTS)
     user = UserView(shopper.state, as_of, lists, release.model.time_zone)
-    own = history_of(user, np.arange(len(release.item_ids), dtype=np.int32)).indexes[:MAX_SEEDS]
+    history = history_of(user, np.arange(len(release.item_ids), dtype=np.int32))
+    own = history.indexes[: release.model.params.seeds]
     context = None if context_item is None else release.index_of.get(id_hash(context_item))
     if context is None:
         return own
     return np.concatenate([[context], own[own != context]]).astype(np.int32)
 
 
-def _nightly_list(
-    record: NightlyRecord | None, prepared: Prepared, shopper: Shopper, request: PageRequest
-) -> dict[Retrieval, Ranked] | None:
+def _nightly_opinion(
+    record: NightlyRecord | None, release: LoadedRelease, prepared: Prepared, shopper: Shopper, request: PageRequest
+) -> dict[Retrieval, Opinion] | None:
     """The nightly record's list while it still holds: made from just this state, and no category is asked for."""
     if record is None or request.category is not None or not record_holds(record, shopper.state):
         return None
-    return {Retrieval.ALS: ranked_of(record, prepared.query)}
+    return {Retrieval.ALS: opinion_of(record, als_source(release.model), prepared.query)}

@@ -111,12 +111,14 @@ def _trees(bundle: Bundle) -> TreePaths | None:
 def _model(bundle: Bundle, scorer: OnnxScorer) -> Model:
     als = bundle.manifest.als
     factors = ItemFactors.of(bundle.factors, als["regularization"], als["alpha"])
+    params = bundle.manifest.retrieval
     return Model(
         release_id=bundle.manifest.release_id,
-        sources=default_sources(factors),
+        sources=default_sources(factors, params),
         scorer=scorer,
         time_zone=ZoneInfo(bundle.manifest.time_zone),
         bought_window_days=bundle.manifest.bought_window_days,
+        params=params,
     )
 
 

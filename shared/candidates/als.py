@@ -12,12 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.candidates.query import History, Query, Ranked
+from shared.candidates.opinion import Listed, Opinion
+from shared.candidates.params import DEFAULT
+from shared.candidates.query import History, Query
+from shared.candidates.ranked import Indexes, Ranked, Scores
 from shared.features.definitions import Retrieval
-
-HISTORY_DECAY: Final = 0.93
-"""Weight of each older item against the next newer one."""
-MAX_HISTORY: Final = 100
 
 FEW_IN: Final = 16
 """Where fewer than one item in so many may be shown, only their factors are read."""
@@ -38,13 +37,16 @@ class ItemFactors:
         wide = factors.astype(np.float64)
         return cls(factors, wide.T @ wide, regularization, alpha)
 
-    def fold_in(self, history: History) -> NDArray[np.float32]:
-        """float32[d]: the user's factor; zeros without a history of items that have factors."""
+    def fold_in(self, history: History, decay: float, most: int) -> NDArray[np.float32]:
+        """float32[d]: the user's factor of her `most` newest items; zeros where none of them has factors.
+
+        Each older item weighs `decay` times the next newer one.
+        """
         known = history.indexes < len(self.factors)
-        indexes = history.indexes[known][:MAX_HISTORY]
+        indexes = history.indexes[known][:most]
         if not len(indexes):
             return np.zeros(self.factors.shape[1], np.float32)
-        weights = history.weights[known][:MAX_HISTORY] * HISTORY_DECAY ** np.arange(len(indexes))
+        weights = history.weights[known][:most] * decay ** np.arange(len(indexes))
         confidence = self.alpha * weights
         liked = self.factors[indexes].astype(np.float64)
         left = self.gram + (liked.T * (confidence - 1)) @ liked
@@ -54,24 +56,53 @@ class ItemFactors:
 
 @dataclass(frozen=True, slots=True)
 class AlsSource:
-    """Exact scan of all item factors; what the user already touched is left to the repeat source."""
+    """Exact scan of all item factors; what the user already touched is scored, but left to the repeat source."""
 
     items: ItemFactors
+    decay: float = DEFAULT.als_decay
+    history: int = DEFAULT.als_history
     name: Retrieval = Retrieval.ALS
 
-    def retrieve(self, query: Query, limit: int) -> Ranked:
-        """Items with the largest inner product, scores shifted to be above 0."""
+    def consider(self, query: Query) -> Opinion:
+        """Scores are inner products with the user's factor."""
         if not len(query.history.indexes):
-            return Ranked.none()
-        return self.retrieve_for(self.items.fold_in(query.history), query, limit)
+            return Listed.nothing()
+        return self.consider_for(self.factor(query), query)
 
-    def retrieve_for(self, vector: NDArray[np.float32], query: Query, limit: int) -> Ranked:
-        """As `retrieve`, for a user factor that is known already."""
-        factors = self.items.factors
-        allowed = query.eligible[: len(factors)].copy()
-        touched = query.history.indexes
+    def factor(self, query: Query) -> NDArray[np.float32]:
+        """float32[d]: the user's factor."""
+        return self.items.fold_in(query.history, self.decay, self.history)
+
+    def consider_for(self, vector: NDArray[np.float32], query: Query, ready: Ranked | None = None) -> FactorOpinion:
+        """As `consider`, for a user factor that is known already, and a list made from it before."""
+        return FactorOpinion(self.items.factors, vector, query, ready)
+
+
+@dataclass(frozen=True, slots=True)
+class FactorOpinion:
+    """What a user's factor says of all items; `ready` stands in for the scan."""
+
+    factors: NDArray[np.float32]
+    vector: NDArray[np.float32]
+    query: Query
+    ready: Ranked | None = None
+
+    def top(self, limit: int) -> Ranked:
+        """Items with the largest inner product above 0."""
+        if self.ready is not None:
+            return self.ready
+        factors = self.factors
+        allowed = self.query.eligible[: len(factors)].copy()
+        touched = self.query.history.indexes
         allowed[touched[touched < len(factors)]] = False
         indexes = np.flatnonzero(allowed).astype(np.int32)
         few = len(indexes) * FEW_IN <= len(factors)  # the hits of a search: a scan of all would cost more than the rest
-        scores = factors[indexes] @ vector if few else (factors @ vector)[indexes]
+        scores = factors[indexes] @ self.vector if few else (factors @ self.vector)[indexes]
         return Ranked.top(indexes[scores > 0], scores[scores > 0], limit)
+
+    def at(self, candidates: Indexes) -> Scores:
+        """Inner products, 0 where they are negative and for items without factors."""
+        scores = np.zeros(len(candidates), np.float32)
+        known = candidates < len(self.factors)
+        scores[known] = np.maximum(self.factors[candidates[known]] @ self.vector, 0)
+        return scores

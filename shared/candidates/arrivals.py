@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.candidates.query import Query, Ranked
+from shared.candidates.opinion import Listed, Opinion
+from shared.candidates.query import Query
 from shared.features.aggregations import DAY_MS, NEVER
 from shared.features.definitions import Retrieval
 
@@ -23,7 +24,7 @@ class ArrivalsSource:
 
     name: Retrieval = Retrieval.ARRIVALS
 
-    def retrieve(self, query: Query, limit: int) -> Ranked:
+    def consider(self, query: Query) -> Opinion:
         """Freshness in (0, 1], plus the shares of the user's recent items of its category and brand, and nearness.
 
         Nearness is 1 at the geometric mean of her prices and halves with every factor of 2 between.
@@ -33,7 +34,7 @@ class ArrivalsSource:
         young = (arrived_at != NEVER) & (arrived_at <= query.as_of) & (arrived_at > query.as_of - YOUNG_MS)
         indexes = np.flatnonzero(young & query.eligible).astype(np.int32)
         if not len(indexes):
-            return Ranked.none()
+            return Listed.nothing()
         freshness = 1 - (query.as_of - arrived_at[indexes]) / YOUNG_MS
         scores = (
             freshness
@@ -41,7 +42,7 @@ class ArrivalsSource:
             + BRAND_WEIGHT * _share(trends.brand[indexes], trends.brand[history])
             + PRICE_WEIGHT * _nearness(trends.price_cents[indexes], trends.price_cents[history])
         )
-        return Ranked.top(indexes, scores + 1e-6, limit)
+        return Listed.of(indexes, scores + 1e-6, query.eligible)
 
 
 def _share(codes: NDArray[np.int64], liked: NDArray[np.int64]) -> NDArray[np.float64]:

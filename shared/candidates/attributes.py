@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.candidates.neighbours import weigh_neighbours
+from shared.candidates.opinion import Opinion
+from shared.candidates.params import DEFAULT
+from shared.candidates.query import ListKind, Query
 from shared.catalog import Product
+from shared.features.definitions import Retrieval
 from shared.features.items import ItemTable
 from shared.features.views import Rows
 
@@ -21,6 +27,18 @@ READ_TITLES: Final = 500
 """So many of the nearest by their columns have their titles compared."""
 
 _WORDS: Final = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class AttributesSource:
+    """Nightly per-item lists of what the catalogue describes alike, put together at request time."""
+
+    decay: float = DEFAULT.attributes_decay
+    name: Retrieval = Retrieval.ATTRIBUTES
+
+    def consider(self, query: Query) -> Opinion:
+        """The lists of the seeds, newer and heavier actions counting more."""
+        return weigh_neighbours(query, ListKind.ATTRIBUTES, query.seed_weights(self.decay))
 
 
 def nearest_by_attributes(

@@ -8,11 +8,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.candidates.query import Query, Ranked
+from shared.candidates.opinion import Listed, Opinion
+from shared.candidates.query import Query
 from shared.candidates.trends import Trends
 from shared.features.definitions import Retrieval
 
 CATEGORIES: Final = 5
+DEPTH: Final = 100
+"""The most items of one category."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class CategorySource:
 
     name: Retrieval = Retrieval.CATEGORY
 
-    def retrieve(self, query: Query, limit: int) -> Ranked:
+    def consider(self, query: Query) -> Opinion:
         """The top of the five categories most to the user's taste, without what she touched already."""
         indexes = query.history.indexes
         codes = query.trends.category[indexes]
@@ -38,14 +41,14 @@ class CategorySource:
         lists, scores = [], []
         for code in _foremost(taste, query.trends):
             best = query.trends.by_category[int(code)]
-            best = best[untouched[best]][:limit]
+            best = best[untouched[best]][:DEPTH]
             if len(best):
                 trend = query.trends.scores[best]
                 lists.append(best)
                 scores.append(taste[code] / taste.sum() * (trend + 1e-6) / (trend[0] + 1e-6))
         if not lists:
-            return Ranked.none()
-        return Ranked.top(np.concatenate(lists).astype(np.int32), np.concatenate(scores), limit)
+            return Listed.nothing()
+        return Listed.of(np.concatenate(lists).astype(np.int32), np.concatenate(scores), query.eligible)
 
 
 def _foremost(taste: NDArray[np.float64], trends: Trends) -> list[int]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.candidates.neighbours import score_neighbours
-from shared.candidates.query import ListKind, Query, Ranked
+from shared.candidates.neighbours import weigh_neighbours
+from shared.candidates.opinion import Opinion
+from shared.candidates.params import DEFAULT
+from shared.candidates.query import ListKind, Query
 from shared.features.definitions import Retrieval
 
 
@@ -13,8 +15,9 @@ from shared.features.definitions import Retrieval
 class CooccurrenceSource:
     """Nightly per-item lists, put together at request time from the last actions."""
 
+    decay: float = DEFAULT.cooccurrence_decay
     name: Retrieval = Retrieval.COOCCURRENCE
 
-    def retrieve(self, query: Query, limit: int) -> Ranked:
+    def consider(self, query: Query) -> Opinion:
         """The lists of the seeds, newer and heavier actions counting more."""
-        return score_neighbours(query, ListKind.COOCCURRENCE, query.seed_weights, limit)
+        return weigh_neighbours(query, ListKind.COOCCURRENCE, query.seed_weights(self.decay))

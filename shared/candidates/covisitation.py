@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.candidates.query import Indexes, ListKind, Query
+from shared.candidates.query import ListKind, Query
+from shared.candidates.ranked import Indexes
 
 LAST_CLICKS: Final = 10
 

@@ -9,20 +9,13 @@ from typing import Final
 import numpy as np
 
 from shared.candidates.covisitation import covisitation
-from shared.candidates.query import Indexes, Query, Ranked, Scores
+from shared.candidates.opinion import Opinion
+from shared.candidates.params import SourceParams
+from shared.candidates.query import Query
+from shared.candidates.ranked import Indexes, Scores
 from shared.features.definitions import Retrieval
 from shared.features.views import RetrievalBlock
 
-LIMITS: Final[Mapping[Retrieval, int]] = {
-    Retrieval.ALS: 100,
-    Retrieval.COOCCURRENCE: 100,
-    Retrieval.SIMILAR: 80,
-    Retrieval.BOUGHT_TOGETHER: 40,
-    Retrieval.REPEAT: 80,
-    Retrieval.CATEGORY: 60,
-    Retrieval.POPULAR: 60,
-    Retrieval.ARRIVALS: 30,
-}
 MINIMUM: Final = 200
 
 
@@ -40,8 +33,14 @@ class CandidateSet:
         return replace(self, retrieval=replace(self.retrieval, text=share))
 
 
-def merge(lists: Mapping[Retrieval, Ranked], query: Query, minimum: int = MINIMUM) -> CandidateSet:
-    """Unite the lists; too small a union is filled from the most popular eligible items (which no source carries)."""
+def merge(
+    opinions: Mapping[Retrieval, Opinion], query: Query, params: SourceParams, minimum: int = MINIMUM
+) -> CandidateSet:
+    """Unite what the sources put forward, and let each score all of it.
+
+    Too small a union is filled from the most popular eligible items.
+    """
+    lists = {name: opinion.top(params.limit(name)) for name, opinion in opinions.items()}
     union = np.unique(np.concatenate([ranked.indexes for ranked in lists.values()]))
     if len(union) < minimum:
         order = query.trends.order
@@ -53,12 +52,15 @@ def merge(lists: Mapping[Retrieval, Ranked], query: Query, minimum: int = MINIMU
     scores = np.zeros((len(union), len(Retrieval)), dtype=np.float32)
     via = np.full((len(union), len(Retrieval)), -1, dtype=np.int32)
     for column, name in enumerate(Retrieval):
-        ranked = lists.get(name)
-        if ranked is None or not len(ranked.indexes):
+        if name not in opinions:
             continue
+        said = opinions[name].at(union)
+        ranked = lists[name]
+        best = ranked.scores[0] if len(ranked.scores) else said.max(initial=0)
+        if best > 0:
+            scores[:, column] = said / best
         rows = np.searchsorted(union, ranked.indexes)
         ranks[rows, column] = np.arange(1, len(rows) + 1)
-        scores[rows, column] = ranked.scores / ranked.scores[0]
         via[rows, column] = ranked.via
     text = np.zeros(len(union), dtype=np.float32)
     return CandidateSet(union, RetrievalBlock(ranks, scores, covisitation(union, query), text), via)

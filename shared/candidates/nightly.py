@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from shared.candidates.als import AlsSource
-from shared.candidates.query import Query, Ranked
+from shared.candidates.als import AlsSource, FactorOpinion
+from shared.candidates.query import Query
+from shared.candidates.ranked import Ranked
 from shared.features.state import EntityState
 from shared.releases.lists import NightlyRecord
 
@@ -17,8 +18,8 @@ def state_token(state: EntityState) -> tuple[int, int]:
 
 def make_record(source: AlsSource, query: Query, limit: int) -> NightlyRecord:
     """What the source says now: at most `limit` items, best first, and the user's factor."""
-    vector = source.items.fold_in(query.history)
-    ranked = source.retrieve_for(vector, query, limit) if len(query.history.indexes) else Ranked.none()
+    vector = source.factor(query)
+    ranked = source.consider_for(vector, query).top(limit) if len(query.history.indexes) else Ranked.none()
     newest_at, actions_count = state_token(query.user.state)
     return NightlyRecord(newest_at, actions_count, ranked.indexes, ranked.scores, vector)
 
@@ -28,8 +29,8 @@ def record_holds(record: NightlyRecord, state: EntityState) -> bool:
     return (record.newest_at, record.actions_count) == state_token(state)
 
 
-def ranked_of(record: NightlyRecord, query: Query) -> Ranked:
-    """The record's list less what may not be shown now, for `shared.recommend.retrieve`."""
+def opinion_of(record: NightlyRecord, source: AlsSource, query: Query) -> FactorOpinion:
+    """The record's list less what may not be shown now, and its factor for what other sources put forward."""
     kept = query.eligible[record.indexes]
-    indexes = record.indexes[kept].astype(np.int32)
-    return Ranked(indexes, record.scores[kept].astype(np.float32), np.full(len(indexes), -1, np.int32))
+    ready = Ranked.seedless(record.indexes[kept], record.scores[kept])
+    return source.consider_for(record.vector.astype(np.float32), query, ready)

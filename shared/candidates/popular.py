@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from shared.candidates.query import Query, Ranked
+from shared.candidates.opinion import Opinion
+from shared.candidates.query import Query
+from shared.candidates.ranked import Indexes, Ranked, Scores
+from shared.candidates.trends import Trends
 from shared.features.definitions import Retrieval
 
 
@@ -16,8 +20,22 @@ class PopularSource:
 
     name: Retrieval = Retrieval.POPULAR
 
-    def retrieve(self, query: Query, limit: int) -> Ranked:
+    def consider(self, query: Query) -> Opinion:
         """Scores are decayed weighted actions, plus a trifle so that an untouched item still has an order."""
-        order = query.trends.order
-        best = order[query.eligible[order]][:limit].astype(np.int32)
-        return Ranked(best, (query.trends.scores[best] + 1e-6).astype(np.float32), np.full(len(best), -1, np.int32))
+        return _Trending(query.trends, query.eligible)
+
+
+@dataclass(frozen=True, slots=True)
+class _Trending:
+    """The trends as an opinion: their order stands already, no item is scored twice."""
+
+    trends: Trends
+    eligible: NDArray[np.bool_]
+
+    def top(self, limit: int) -> Ranked:
+        order = self.trends.order
+        best = order[self.eligible[order]][:limit]
+        return Ranked.seedless(best, self.trends.scores[best] + 1e-6)
+
+    def at(self, candidates: Indexes) -> Scores:
+        return np.asarray(self.trends.scores[candidates] + 1e-6, dtype=np.float32)

@@ -10,20 +10,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.candidates.opinion import Opinion
+from shared.candidates.ranked import Indexes, Scores
 from shared.candidates.trends import Trends
 from shared.features.definitions import Retrieval
 from shared.features.views import UserView
-
-Indexes = NDArray[np.int32]
-Scores = NDArray[np.float32]
-
-MAX_SEEDS = 20
 
 
 class ListKind(StrEnum):
     """The nightly per-item neighbour lists."""
 
     COOCCURRENCE = "cooccurrence"
+    WALK = "walk"
+    LINEAR = "linear"
+    ATTRIBUTES = "attributes"
     SIMILAR = "similar"
     BOUGHT_TOGETHER = "bought_together"
 
@@ -54,14 +54,16 @@ class History:
 class Query:
     """One request as retrieval sees it.
 
-    The first `MAX_SEEDS` items of the history, after `context_item` if there is one, are `seeds`, and
-    `neighbours` holds their lists.
+    The newest items of the history, after `context_item` if there is one, are the m `seeds`, and `neighbours` holds
+    their lists. `seed_strength` is what each seed's action says, whenever it was, and `seed_age` how many distinct
+    items the user has touched since (0 for the page's own item, too).
     """
 
     user: UserView
     history: History
     seeds: Indexes
-    seed_weights: NDArray[np.float64]
+    seed_strength: NDArray[np.float64]
+    seed_age: NDArray[np.int64]
     neighbours: Mapping[ListKind, Neighbours]
     trends: Trends
     as_of: int
@@ -72,44 +74,21 @@ class Query:
     favourites: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """float64[c]: the weight of each category code that the user named as a favourite; empty where she named none."""
 
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """A source's list, best first: int32[k] indexes, float32[k] scores above 0, and the seed behind each (-1: none)."""
-
-    indexes: Indexes
-    scores: Scores
-    via: Indexes
-
-    @classmethod
-    def top(cls, indexes: Indexes, scores: NDArray[np.floating], limit: int, via: Indexes | None = None) -> Ranked:
-        """The `limit` best by score, ties by index; a score that float32 cannot tell from 0 is no recommendation."""
-        if len(indexes) > limit:
-            kept = scores >= np.partition(scores, -limit)[-limit]
-            indexes, scores = indexes[kept], scores[kept]
-            via = None if via is None else via[kept]
-        order = np.lexsort((indexes, -scores))[:limit]
-        order = order[scores[order].astype(np.float32) > 0]
-        indexes = indexes[order].astype(np.int32)
-        chosen = np.full(len(indexes), -1, np.int32) if via is None else via[order].astype(np.int32)
-        return cls(indexes, scores[order].astype(np.float32), chosen)
-
-    @classmethod
-    def none(cls) -> Ranked:
-        """The empty list."""
-        return cls(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.int32))
+    def seed_weights(self, decay: float) -> NDArray[np.float64]:
+        """float64[m]: strength, times `decay` for each step of age."""
+        return np.asarray(self.seed_strength * decay**self.seed_age, dtype=np.float64)
 
 
 class CandidateSource(Protocol):
-    """A retrieval method. `retrieve` is pure: equal queries, equal lists; it returns only eligible items."""
+    """A retrieval method. `consider` is pure: equal queries, equal opinions."""
 
     @property
     def name(self) -> Retrieval:
         """Which column of the retrieval block is its own."""
         ...
 
-    def retrieve(self, query: Query, limit: int) -> Ranked:
-        """At most `limit` items, best first."""
+    def consider(self, query: Query) -> Opinion:
+        """What it says of the shop's items."""
         ...
 
 

@@ -10,7 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from shared.candidates.query import Query, Ranked
+from shared.candidates.opinion import Listed, Opinion
+from shared.candidates.query import Query
 from shared.features.aggregations import DAY_MS
 from shared.features.definitions import Retrieval
 
@@ -23,10 +24,9 @@ class RepeatSource:
 
     name: Retrieval = Retrieval.REPEAT
 
-    def retrieve(self, query: Query, limit: int) -> Ranked:
+    def consider(self, query: Query) -> Opinion:
         """Action weight times frequency, halved every 60 days since the last action."""
         history = query.history
-        kept = query.eligible[history.indexes]
         age = np.maximum(query.as_of - history.at, 0)
         scores = history.weights * history.counts * np.exp2(-age / HALF_LIFE_MS)
-        return Ranked.top(history.indexes[kept], scores[kept], limit, history.indexes[kept])
+        return Listed.of(history.indexes, scores, query.eligible, seeds_of=lambda items: items)

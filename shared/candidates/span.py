@@ -11,7 +11,9 @@ import msgspec
 import numpy as np
 
 from shared.candidates.als import ItemFactors
-from shared.candidates.query import Indexes, ListKind, Neighbours
+from shared.candidates.params import DEFAULT, SourceParams
+from shared.candidates.query import ListKind, Neighbours
+from shared.candidates.ranked import Indexes
 from shared.errors import ConfigurationError
 
 RETRIEVAL_FOLDER: Final = "nightly/retrieval"
@@ -24,6 +26,7 @@ class SpanModel:
 
     factors: ItemFactors
     neighbours: Mapping[ListKind, Neighbours]
+    params: SourceParams = DEFAULT
 
     def lookup(self, kind: ListKind, seeds: Indexes) -> Neighbours:
         """The lists of int32[m] item indexes, as arrays [m, k]."""
@@ -44,19 +47,33 @@ def load_span(data: Path, span: str) -> SpanModel:
     """Read a span (fit, fit_label or all); raises ConfigurationError when its stages have not run or do not agree."""
     factors = load_factors(data, span)
     count = len(factors.factors)
-    return SpanModel(factors, {kind: load_lists(lists_folder(data, span, kind), count) for kind in ListKind})
+    lists = {kind: load_lists(lists_folder(data, span, kind), count) for kind in ListKind}
+    return SpanModel(factors, lists, load_source_params(data, span))
+
+
+def load_source_params(data: Path, span: str) -> SourceParams:
+    """The request-time parameters the span was fitted for; raises ConfigurationError when it was not fitted."""
+    return msgspec.convert(_read_params(data, span).get("request", {}), SourceParams)
 
 
 def load_factors(data: Path, span: str) -> ItemFactors:
     """The span's item factors, mapped read-only; raises ConfigurationError without them."""
     folder = data / RETRIEVAL_FOLDER / span
+    params = _read_params(data, span)
     try:
-        params = msgspec.json.decode((folder / "params.json").read_bytes(), type=dict[str, Any])
         factors = np.asarray(np.load(folder / "item_factors.npy", mmap_mode="r"))
         gram = np.load(folder / "gram.npy", allow_pickle=False)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{folder} is not whole; run python -m batch.fit_retrieval --data {data}") from error
     return ItemFactors(factors, gram, float(params["regularization"]), float(params["alpha"]))
+
+
+def _read_params(data: Path, span: str) -> dict[str, Any]:
+    folder = data / RETRIEVAL_FOLDER / span
+    try:
+        return msgspec.json.decode((folder / "params.json").read_bytes(), type=dict[str, Any])
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{folder} is not whole; run python -m batch.fit_retrieval --data {data}") from error
 
 
 def load_lists(folder: Path, items_count: int) -> Neighbours:

@@ -37,6 +37,9 @@ class Retrieval(StrEnum):
 
     ALS = "als"
     COOCCURRENCE = "cooccurrence"
+    WALK = "walk"
+    LINEAR = "linear"
+    ATTRIBUTES = "attributes"
     SIMILAR = "similar"
     BOUGHT_TOGETHER = "bought_together"
     REPEAT = "repeat"
@@ -326,7 +329,7 @@ RETRIEVAL_FEATURES: Final = [
         Feature(
             f"retrieval_{source}_score",
             Entity.RETRIEVAL,
-            f"score of {source} over its list's best",
+            f"score of {source} over its list's best, whoever carries the item",
             derive.retrieval_score(column),
         )
         for column, source in enumerate(Retrieval)

@@ -13,6 +13,9 @@ from shared.features.definitions import Retrieval
 TEMPLATES: Final[Mapping[Retrieval, str]] = {
     Retrieval.ALS: "because shoppers with your taste like it",
     Retrieval.COOCCURRENCE: "because others went on to this after {seed}",
+    Retrieval.WALK: "because shoppers of {seed} like it",
+    Retrieval.LINEAR: "goes well with {seed} and what else you like",
+    Retrieval.ATTRIBUTES: "because it is like {seed}",
     Retrieval.SIMILAR: "because you viewed {seed}",
     Retrieval.BOUGHT_TOGETHER: "often bought together with {seed}",
     Retrieval.REPEAT: "because you looked at it before",
@@ -26,6 +29,9 @@ EXPLORED: Final = "new: we would like to know what you think of it"
 PERSONAL_FIRST: Final = (
     Retrieval.SIMILAR,
     Retrieval.COOCCURRENCE,
+    Retrieval.WALK,
+    Retrieval.LINEAR,
+    Retrieval.ATTRIBUTES,
     Retrieval.BOUGHT_TOGETHER,
     Retrieval.REPEAT,
     Retrieval.ALS,

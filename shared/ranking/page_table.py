@@ -20,6 +20,7 @@ class PageTable:
 
     features float32[n, F]; index int32[n] item; label int8[n] grade 0 to 3; positive bool[n]; ranks int16[n, S] by
     source; popularity float32[n] score of the popular source; category int64[n]; stranger bool[q]: no history;
+    history int32[q] distinct items she had touched;
     length int32[q] rows of each query; user int32[q]; as_of int64[q]; at_start bool[q];
     sessions_before int32[q] earlier sessions of the user; positives int32[q] hits there are to be found;
     positive_items int32[sum(positives)] what they are (-1: an item retrieval could not know); touched bool of the same
@@ -34,6 +35,7 @@ class PageTable:
     popularity: NDArray[np.float32]
     category: NDArray[np.int64]
     stranger: NDArray[np.bool_]
+    history: NDArray[np.int32]
     length: NDArray[np.int32]
     user: NDArray[np.int32]
     as_of: NDArray[np.int64]

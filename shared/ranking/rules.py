@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,6 @@ from shared.features.items import ItemTable
 from shared.features.views import Rows, UserView
 
 Mask = NDArray[np.bool_]
-
-MAX_PER_CATEGORY: Final = 6
-"""Of one page of 20; pages of another length scale it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +72,20 @@ def eligibility(
     return chosen
 
 
-def diversify(order: NDArray[np.int64], category: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+def diversify(
+    order: NDArray[np.int64], category: NDArray[np.int64], limit: int, max_per_category: int
+) -> NDArray[np.int64]:
     """The first `limit` of `order` with at most so many of one category; what was passed over fills a short page.
 
     Args:
         order: positions, best first.
         category: int64 code of each position; unknown (-1) counts as a category of its own each.
         limit: length of the page.
+        max_per_category: of one page of 20, pages of another length scale it; 0 sets no bound.
     """
-    cap = max(1, round(MAX_PER_CATEGORY * limit / 20))
+    if not max_per_category:
+        return order[:limit]
+    cap = max(1, round(max_per_category * limit / 20))
     codes = category[order]
     grouped = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.r_[True, codes[grouped][1:] != codes[grouped][:-1]])

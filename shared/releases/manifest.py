@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from shared.candidates.params import DEFAULT, SourceParams
 from shared.errors import ReleaseUnavailable
 from shared.events import EventSource
 from shared.ports import BlobStore
@@ -17,7 +18,7 @@ class ReleaseManifest(Struct, frozen=True, kw_only=True):
     """One release. `files` maps each file's name inside the bundle to its SHA-256; instants are epoch ms.
 
     `state_layouts` describes the slots of its state version ("user", "item"), so that later code can go on folding it;
-    None in releases that are older than this field.
+    None in releases that are older than this field. `retrieval` are the request-time parameters of its sources.
     """
 
     release_id: str
@@ -39,6 +40,7 @@ class ReleaseManifest(Struct, frozen=True, kw_only=True):
     mlflow_run_id: str | None
     files: dict[str, str]
     state_layouts: dict[str, list[dict[str, Any]]] | None = None
+    retrieval: SourceParams = DEFAULT
 
 
 def folder_of(release_id: str) -> str:

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.candidates.als import HISTORY_DECAY, AlsSource, ItemFactors
-from shared.candidates.merge import LIMITS
-from shared.candidates.query import CandidateSource, History, ListKind, Neighbours, Query, Ranked
+from shared.candidates.als import AlsSource, ItemFactors
+from shared.candidates.params import DEFAULT, LIMITS
+from shared.candidates.query import CandidateSource, History, ListKind, Neighbours, Query
+from shared.candidates.ranked import Ranked
 from shared.features.aggregations import DAY_MS, MINUTE_MS
 from shared.features.definitions import Retrieval
 from shared.features.items import ItemTable
@@ -36,6 +37,9 @@ FACTORS = np.random.default_rng(5).normal(size=(COUNT, 4)).astype(np.float32)
 ANSWERS: dict[Retrieval, list[int]] = {
     Retrieval.ALS: [],  # told by the normal equations, below
     Retrieval.COOCCURRENCE: [2, 3, 6, 5, 9],
+    Retrieval.WALK: [2, 3, 6, 5, 9],
+    Retrieval.LINEAR: [2, 3, 6, 5, 9],
+    Retrieval.ATTRIBUTES: [2, 3, 6, 5, 9],
     Retrieval.SIMILAR: [2, 3, 6, 5, 9],
     Retrieval.BOUGHT_TOGETHER: [2, 3, 6, 5],  # the viewed seed takes no part
     Retrieval.REPEAT: [1, 0, 4],
@@ -104,7 +108,7 @@ def naive_factor(history: History) -> np.ndarray:
     wide = FACTORS.astype(np.float64)
     confidence, preference = np.ones(COUNT), np.zeros(COUNT)
     for age, index in enumerate(history.indexes):
-        confidence[index], preference[index] = 2.0 * history.weights[age] * HISTORY_DECAY**age, 1.0
+        confidence[index], preference[index] = 2.0 * history.weights[age] * DEFAULT.als_decay**age, 1.0
     left = sum(confidence[item] * np.outer(wide[item], wide[item]) for item in range(COUNT)) + 0.05 * np.eye(4)
     right = sum(confidence[item] * preference[item] * wide[item] for item in range(COUNT))
     return np.linalg.solve(left, right)
@@ -142,23 +146,23 @@ def test_every_source_is_here_and_has_a_limit(name: Retrieval) -> None:
 
 def test_known_data_have_a_known_answer(name: Retrieval) -> None:
     one = world(name, shopper_of(*ANN))
-    ranked = one.source.retrieve(one.query, COUNT)
+    ranked = one.source.consider(one.query).top(COUNT)
     assert one.items(ranked) == known_answer(name, one.query)
     assert_well_formed(ranked, one.query, COUNT)
 
 
 def test_a_stranger_is_answered_or_gets_nothing(name: Retrieval) -> None:
     one = world(name, shopper_of())
-    assert one.items(one.source.retrieve(one.query, COUNT)) == STRANGERS.get(name, [])
+    assert one.items(one.source.consider(one.query).top(COUNT)) == STRANGERS.get(name, [])
     unread = replace(one.query, neighbours={})
-    assert one.items(one.source.retrieve(unread, COUNT)) == STRANGERS.get(name, [])
+    assert one.items(one.source.consider(unread).top(COUNT)) == STRANGERS.get(name, [])
 
 
 def test_the_limit_keeps_the_best(name: Retrieval) -> None:
     one = world(name, shopper_of(*ANN))
-    whole = one.source.retrieve(one.query, COUNT)
+    whole = one.source.consider(one.query).top(COUNT)
     for limit in range(1, COUNT + 1):
-        ranked = one.source.retrieve(one.query, limit)
+        ranked = one.source.consider(one.query).top(limit)
         assert ranked.indexes.tolist() == whole.indexes[:limit].tolist()
         assert ranked.scores.tolist() == pytest.approx(whole.scores[:limit].tolist())
 
@@ -170,9 +174,9 @@ def test_only_what_may_be_shown_is_returned_in_the_order_it_had(
 ) -> None:
     one = world(name, shopper_of(*ANN))
     query = replace(one.query, eligible=np.array(allowed))
-    ranked = one.source.retrieve(query, limit)
+    ranked = one.source.consider(query).top(limit)
     assert_well_formed(ranked, query, limit)
-    unbounded = one.source.retrieve(one.query, COUNT)
+    unbounded = one.source.consider(one.query).top(COUNT)
     if name is not Retrieval.CATEGORY:  # there the best of a category sets its scale
         kept = [item for item in unbounded.indexes.tolist() if allowed[item]]
         assert ranked.indexes.tolist() == kept[:limit]
@@ -183,7 +187,7 @@ def test_only_what_may_be_shown_is_returned_in_the_order_it_had(
 def test_another_numbering_changes_nothing_but_the_numbers(name: Retrieval, place: list[int], prefix: str) -> None:
     ann = shopper_of(*(replace(one, event=renamed(one.event, prefix)) for one in ANN))
     plain, other = world(name, shopper_of(*ANN)), world(name, ann, place=place, prefix=prefix)
-    wanted, found = plain.source.retrieve(plain.query, COUNT), other.source.retrieve(other.query, COUNT)
+    wanted, found = plain.source.consider(plain.query).top(COUNT), other.source.consider(other.query).top(COUNT)
     assert other.items(found) == plain.items(wanted)
     np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-4, atol=1e-6)
     number = {index: item for item, index in enumerate(place)} | {-1: -1}
@@ -197,8 +201,8 @@ def renamed(one: Any, prefix: str) -> Any:
 def test_equal_queries_have_equal_answers_and_are_left_as_they_were(name: Retrieval) -> None:
     one, again = world(name, shopper_of(*ANN)), world(name, shopper_of(*ANN))
     eligible = one.query.eligible.copy()
-    first = one.source.retrieve(one.query, 4)
-    for other in (one.source.retrieve(one.query, 4), again.source.retrieve(again.query, 4)):
+    first = one.source.consider(one.query).top(4)
+    for other in (one.source.consider(one.query).top(4), again.source.consider(again.query).top(4)):
         for column in ("indexes", "scores", "via"):
             assert getattr(other, column).tobytes() == getattr(first, column).tobytes()
     np.testing.assert_array_equal(one.query.eligible, eligible)
@@ -206,13 +210,13 @@ def test_equal_queries_have_equal_answers_and_are_left_as_they_were(name: Retrie
 
 def test_an_action_from_a_broken_clock_breaks_nothing(name: Retrieval) -> None:
     one = world(name, shopper_of(sent("view", item="i0", at=-62_135_596_800_000, enqueued_at=NOW)))
-    assert_well_formed(one.source.retrieve(one.query, COUNT), one.query, COUNT)
+    assert_well_formed(one.source.consider(one.query).top(COUNT), one.query, COUNT)
 
 
 def test_nothing_may_be_shown_so_nothing_is(name: Retrieval) -> None:
     one = world(name, shopper_of(*ANN))
     query = replace(one.query, eligible=np.zeros(COUNT, dtype=np.bool_))
-    assert not len(one.source.retrieve(query, COUNT).indexes)
+    assert not len(one.source.consider(query).top(COUNT).indexes)
 
 
 @pytest.mark.parametrize(
@@ -220,16 +224,16 @@ def test_nothing_may_be_shown_so_nothing_is(name: Retrieval) -> None:
 )
 def test_what_was_touched_is_left_to_the_repeat_source(name: Retrieval) -> None:
     one = world(name, shopper_of(*ANN))
-    assert not {0, 1, 4} & set(one.source.retrieve(one.query, COUNT).indexes.tolist())
+    assert not {0, 1, 4} & set(one.source.consider(one.query).top(COUNT).indexes.tolist())
 
 
 def test_the_pages_own_item_is_a_seed_of_rules_though_it_was_only_viewed() -> None:
     one = world(Retrieval.BOUGHT_TOGETHER, shopper_of(*ANN), context_row=4)
-    ranked = one.source.retrieve(one.query, COUNT)
+    ranked = one.source.consider(one.query).top(COUNT)
     assert one.query.seeds[0] == one.query.context == 4
     assert dict(zip(ranked.indexes.tolist(), ranked.via.tolist(), strict=True))[9] == 4
     stranger = world(Retrieval.BOUGHT_TOGETHER, shopper_of(), context_row=4)
-    assert stranger.items(stranger.source.retrieve(stranger.query, COUNT)) == [5, 6, 9]
+    assert stranger.items(stranger.source.consider(stranger.query).top(COUNT)) == [5, 6, 9]
 
 
 @MODEST
@@ -242,7 +246,7 @@ def test_folding_in_solves_the_normal_equations(actions: list[tuple[int, float]]
     indexes = np.array([index for index, _ in actions], np.int32)
     weights = np.array([weight for _, weight in actions], dtype=np.float64)
     history = History(indexes, weights, np.zeros(len(actions), np.int64), np.ones(len(actions), np.int64))
-    found = ItemFactors.of(FACTORS, 0.05, 2.0).fold_in(history)
+    found = ItemFactors.of(FACTORS, 0.05, 2.0).fold_in(history, DEFAULT.als_decay, DEFAULT.als_history)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, naive_factor(history), rtol=1e-4, atol=1e-5)
 
@@ -250,20 +254,21 @@ def test_folding_in_solves_the_normal_equations(actions: list[tuple[int, float]]
 def test_a_factor_from_the_night_ranks_as_one_folded_in_now() -> None:
     one = world(Retrieval.ALS, shopper_of(*ANN))
     assert isinstance(one.source, AlsSource)
-    vector = one.source.items.fold_in(one.query.history)
-    assert one.source.retrieve_for(vector, one.query, 5).indexes.tolist() == known_answer(Retrieval.ALS, one.query)[:5]
+    vector = one.source.factor(one.query)
+    assert (
+        one.source.consider_for(vector, one.query).top(5).indexes.tolist() == known_answer(Retrieval.ALS, one.query)[:5]
+    )
 
 
 SCORES = st.floats(-1, 3).map(lambda score: round(score, 1)) | st.just(1e-60)
 
 
 @MANY
-@given(st.lists(SCORES, max_size=30), st.integers(1, 12), st.randoms(use_true_random=False), st.booleans())
-def test_the_top_is_the_top_of_a_sort(scores: list[float], limit: int, random: Any, seeded: bool) -> None:
+@given(st.lists(SCORES, max_size=30), st.integers(1, 12), st.randoms(use_true_random=False))
+def test_the_top_is_the_top_of_a_sort(scores: list[float], limit: int, random: Any) -> None:
     indexes = random.sample(range(100), len(scores))
-    via = np.array([index + 1000 for index in indexes], np.int32) if seeded else None
-    ranked = Ranked.top(np.array(indexes, np.int32), np.array(scores), limit, via)
+    ranked = Ranked.top(np.array(indexes, np.int32), np.array(scores), limit)
     best = sorted(zip(scores, indexes, strict=True), key=lambda pair: (-pair[0], pair[1]))[:limit]
     wanted = [(index, np.float32(score)) for score, index in best if score > 1e-40]
     assert list(zip(ranked.indexes.tolist(), ranked.scores, strict=True)) == wanted
-    assert ranked.via.tolist() == [index + 1000 if seeded else -1 for index, _ in wanted]
+    assert ranked.via.tolist() == [-1] * len(wanted)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from feature_jobs.build_training_set import Pass, schedule
-from feature_jobs.instants import Instant, instants_of, sessions
+from feature_jobs.instants import instants_of, sessions
 from feature_jobs.log_days import events_by_day
-from feature_jobs.page_rows import PageRows
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.events import Event, EventType, ItemId, encode_event, from_ms
 from shared.features.aggregations import DAY_MS, HOUR_MS
 from shared.ingest.lake import ShopSettings, write_sealed
+from shared.past_pages import Instant, PageRows
 from shared.ports import LandingRow, Verdict
 from shared.ranking.page_table import PageTable
 from tests.unit.builders import event, updated

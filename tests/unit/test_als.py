@@ -58,7 +58,7 @@ def test_serving_folds_a_user_in_by_the_same_equations() -> None:
         solved = model.recalculate_user(
             0, csr_matrix((np.array([5], dtype=np.float32), liked, np.array([0, 1])), shape=(1, 20))
         )
-    served = fitted.fold_in(History(liked, np.array([5.0]), np.array([0]), np.array([1])))
+    served = fitted.fold_in(History(liked, np.array([5.0]), np.array([0]), np.array([1])), 0.9, 100)
     assert served == pytest.approx(solved, abs=2e-4)
 
 
@@ -130,12 +130,12 @@ def test_few_eligible_items_are_ranked_as_in_a_scan_of_all(monkeypatch: pytest.M
     eligible[generator.choice(403, count, replace=False)] = True
     touched = np.array([3, 7, 401], np.int32)
     history = History(touched, np.ones(3), np.arange(3), np.ones(3, np.int64))
-    query = Query(None, history, touched, np.ones(3), {}, None, 0, eligible)  # type: ignore[arg-type]  # ALS reads neither
+    query = Query(None, history, touched, np.ones(3), np.arange(3), {}, None, 0, eligible)  # type: ignore[arg-type]  # ALS reads neither
     vector = generator.normal(size=8).astype(np.float32)
     lists = []
     for few_in in (0, 10**9):
         monkeypatch.setattr(als_module, "FEW_IN", few_in)
-        lists.append(source.retrieve_for(vector, query, 15))
+        lists.append(source.consider_for(vector, query).top(15))
     assert lists[0].indexes.tolist() == lists[1].indexes.tolist()
     np.testing.assert_allclose(lists[0].scores, lists[1].scores, rtol=1e-5)
     assert not {3, 7} & set(lists[0].indexes.tolist())

@@ -23,7 +23,7 @@ def query_of(*lists: dict[int, float]) -> Query:
     user, seeds = view_of(shopper_of(), ItemTable()), np.arange(len(lists), dtype=np.int32)
     known = {ListKind.COOCCURRENCE: Neighbours(indexes, scores)}
     allowed = np.ones(10, np.bool_)
-    return Query(user, None, seeds, np.ones(len(lists)), known, trends, NOW, allowed)  # type: ignore[arg-type]  # not read here
+    return Query(user, None, seeds, np.ones(len(lists)), seeds, known, trends, NOW, allowed)  # type: ignore[arg-type]  # not read here
 
 
 def test_scores_count_against_the_best_of_their_list_and_add_up() -> None:

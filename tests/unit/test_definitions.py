@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from feature_jobs.describe_features import describe, main, page_of
 from shared.candidates.merge import merge
-from shared.candidates.query import ListKind, Neighbours, Query, Ranked, history_of
+from shared.candidates.opinion import Listed
+from shared.candidates.params import DEFAULT
+from shared.candidates.query import ListKind, Neighbours, Query, history_of
 from shared.candidates.trends import Trends
 from shared.events import EventType
 from shared.features import definitions
@@ -111,16 +113,15 @@ def matrix_of(history: list[Sent], table: ItemTable, as_of: int, said: Said | No
         history_of(user, rows.astype(np.int32)),
         np.arange(len(met), dtype=np.int32),
         np.ones(len(met)),
+        np.arange(len(met)),
         {ListKind.COOCCURRENCE: lists},
         Trends.of(table, rows),
         as_of,
         np.ones(len(rows), np.bool_),
     )
-    ranked = {
-        name: Ranked(*arrays(scores, len(scores)), np.full(len(scores), -1, np.int32))
-        for name, scores in said.carried.items()
-    }
-    candidates = merge(ranked | {Retrieval.POPULAR: ranked.get(Retrieval.POPULAR, Ranked.none())}, query)
+    everyone = np.ones(len(rows), np.bool_)
+    opinions = {name: Listed.of(*arrays(scores, len(scores)), everyone) for name, scores in said.carried.items()}
+    candidates = merge({Retrieval.POPULAR: Listed.nothing()} | opinions, query, DEFAULT)
     assert candidates.indexes.tolist() == rows.tolist()
     if said.text:
         candidates = candidates.with_text(np.array([said.text.get(row, 0.0) for row in rows.tolist()], np.float32))

@@ -47,7 +47,7 @@ def listed(shopper: Shopper, table: ItemTable | None = None) -> list[str]:
     table = table or shop()
     shelf = Shelf.of(table, item_rows(table, ITEMS))
     prepared = prepare(shelf, model(), shopper, PageRequest(NOW))
-    return [ITEMS[index] for index in CategorySource().retrieve(prepared.query, 30).indexes]
+    return [ITEMS[index] for index in CategorySource().consider(prepared.query).top(30).indexes]
 
 
 def leaves(items: list[str]) -> Counter[str]:

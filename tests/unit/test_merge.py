@@ -4,8 +4,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.candidates.merge import LIMITS, MINIMUM, merge
-from shared.candidates.query import Query, Ranked
+from shared.candidates.merge import MINIMUM, merge
+from shared.candidates.opinion import Listed
+from shared.candidates.params import DEFAULT, LIMITS
+from shared.candidates.query import Query
 from shared.candidates.trends import Trends
 from shared.features.aggregations import HOUR_MS, NEVER
 from shared.features.definitions import Retrieval
@@ -22,21 +24,26 @@ def query_of(popularity: list[float], eligible: list[bool] | None = None) -> Que
     nothing = np.empty(0, np.int32)
     user = view_of(shopper_of(), ItemTable())
     allowed = np.ones(count, np.bool_) if eligible is None else np.array(eligible)
-    return Query(user, None, nothing, np.empty(0), {}, trends, NOW, allowed)  # type: ignore[arg-type]  # not read here
+    return Query(user, None, nothing, np.empty(0), np.empty(0, np.int64), {}, trends, NOW, allowed)  # type: ignore[arg-type]  # not read here
 
 
-def ranked(*pairs: tuple[int, float], via: int = -1) -> Ranked:
+def listed(*pairs: tuple[int, float], via: int = -1) -> Listed:
     indexes, scores = [index for index, _ in pairs], [score for _, score in pairs]
-    return Ranked(np.array(indexes, np.int32), np.array(scores, np.float32), np.full(len(pairs), via, np.int32))
+    return Listed.of(
+        np.array(indexes, np.int32),
+        np.array(scores, np.float32),
+        np.ones(30, np.bool_),
+        lambda items: np.full(len(items), via, np.int32),
+    )
 
 
 def test_the_union_says_who_carried_what_where_and_why() -> None:
     lists = {
-        Retrieval.ALS: ranked((7, 4.0), (2, 1.0)),
-        Retrieval.SIMILAR: ranked((2, 0.5), (9, 0.25), via=1),
-        Retrieval.REPEAT: Ranked.none(),
+        Retrieval.ALS: listed((7, 4.0), (2, 1.0)),
+        Retrieval.SIMILAR: listed((2, 0.5), (9, 0.25), via=1),
+        Retrieval.REPEAT: Listed.nothing(),
     }
-    merged = merge(lists, query_of([0.0] * 10), minimum=0)
+    merged = merge(lists, query_of([0.0] * 10), DEFAULT, minimum=0)
     assert merged.indexes.tolist() == [2, 7, 9]
     als, similar = COLUMN[Retrieval.ALS], COLUMN[Retrieval.SIMILAR]
     assert merged.retrieval.ranks[:, als].tolist() == [2, 1, 0]
@@ -50,14 +57,12 @@ def test_the_union_says_who_carried_what_where_and_why() -> None:
 
 def test_a_thin_union_is_filled_with_what_is_popular_and_may_be_shown() -> None:
     query = query_of([1, 9, 8, 7, 6, 5], eligible=[True, True, False, True, True, True])
-    merged = merge({Retrieval.ALS: ranked((1, 1.0), (5, 0.5))}, query, minimum=4)
+    merged = merge({Retrieval.ALS: listed((1, 1.0), (5, 0.5))}, query, DEFAULT, minimum=4)
     assert merged.indexes.tolist() == [1, 3, 4, 5]
     assert (merged.retrieval.ranks > 0).sum(axis=1).tolist() == [1, 0, 0, 1]
 
 
-PAIRS = st.dictionaries(st.integers(0, 29), st.floats(0.1, 9), max_size=12).map(
-    lambda scores: ranked(*sorted(scores.items(), key=lambda pair: -pair[1]))
-)
+PAIRS = st.dictionaries(st.integers(0, 29), st.floats(0.1, 9), max_size=12).map(lambda scores: listed(*scores.items()))
 
 
 @MANY
@@ -68,9 +73,9 @@ PAIRS = st.dictionaries(st.integers(0, 29), st.floats(0.1, 9), max_size=12).map(
     st.integers(0, 40),
 )
 def test_a_union_is_ascending_whole_and_filled_as_a_naive_loop_fills_it(
-    lists: dict[Retrieval, Ranked], popularity: list[int], allowed: list[bool], minimum: int
+    lists: dict[Retrieval, Listed], popularity: list[int], allowed: list[bool], minimum: int
 ) -> None:
-    merged = merge(lists, query_of([float(score) for score in popularity], allowed), minimum)
+    merged = merge(lists, query_of([float(score) for score in popularity], allowed), DEFAULT, minimum)
     wanted = {index for one in lists.values() for index in one.indexes.tolist()}
     for index in sorted(range(30), key=lambda index: (-popularity[index], index)):
         if len(wanted) < minimum and allowed[index]:
@@ -79,7 +84,7 @@ def test_a_union_is_ascending_whole_and_filled_as_a_naive_loop_fills_it(
     assert merged.indexes.dtype == np.int32
     for row, index in enumerate(merged.indexes.tolist()):
         for name, column in COLUMN.items():
-            places = lists[name].indexes.tolist() if name in lists else []
+            places = lists[name].top(30).indexes.tolist() if name in lists else []
             rank = places.index(index) + 1 if index in places else 0
             assert merged.retrieval.ranks[row, column] == rank
             assert (merged.retrieval.scores[row, column] > 0) == (rank > 0)
@@ -87,9 +92,18 @@ def test_a_union_is_ascending_whole_and_filled_as_a_naive_loop_fills_it(
 
 
 def test_an_empty_shop_has_an_empty_union() -> None:
-    merged = merge({name: Ranked.none() for name in Retrieval}, query_of([]))
+    merged = merge({name: Listed.nothing() for name in Retrieval}, query_of([]), DEFAULT)
     assert len(merged.indexes) == 0
     assert merged.retrieval.ranks.shape == (0, len(Retrieval))
+
+
+def test_every_source_scores_what_any_source_carries() -> None:
+    walk = Listed(np.array([2, 4], np.int32), np.array([3.0, 1.0]), np.array([False, True]))
+    merged = merge({Retrieval.REPEAT: listed((2, 1.0)), Retrieval.WALK: walk}, query_of([0.0] * 10), DEFAULT, minimum=0)
+    assert merged.indexes.tolist() == [2, 4]
+    column = COLUMN[Retrieval.WALK]
+    assert merged.retrieval.ranks[:, column].tolist() == [0, 1], "a seed is scored, but not put forward"
+    assert merged.retrieval.scores[:, column].tolist() == [3.0, 1.0]
 
 
 def test_limits_are_for_every_source_and_fill_a_page() -> None:

@@ -17,7 +17,7 @@ from batch.nightly_records import Night, records
 from batch.published_lists import item_lists
 from batch.retrieval_span import RetrievalParams, RetrievalSpan
 from shared.candidates.als import ItemFactors
-from shared.candidates.nightly import ranked_of, record_holds
+from shared.candidates.nightly import opinion_of, record_holds
 from shared.candidates.query import ListKind
 from shared.candidates.span import lists_folder, load_lists
 from shared.catalog import CatalogEntry
@@ -125,7 +125,7 @@ def test_a_user_without_actions_or_long_idle_gets_no_record() -> None:
 
 
 def test_a_record_shows_nothing_that_may_not_be_shown_now() -> None:
-    from shared.recommend import PageRequest, prepare
+    from shared.recommend import PageRequest, als_source, prepare
 
     evening = night()
     shelf, model = evening.shelf(), evening.model()
@@ -135,6 +135,6 @@ def test_a_record_shows_nothing_that_may_not_be_shown_now() -> None:
     gone = int(record.indexes[0])
     request = PageRequest(NOW, excluded_rows=frozenset({int(shelf.rows[gone])}))
     prepared = prepare(shelf, model, users.shopper("ann", NOW), request)
-    ranked = ranked_of(record, prepared.query)
+    ranked = opinion_of(record, als_source(model), prepared.query).top(100)
     assert gone not in ranked.indexes
     np.testing.assert_array_equal(ranked.indexes, record.indexes[1:])

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shared.candidates.als import ItemFactors
-from shared.candidates.merge import LIMITS, CandidateSet
-from shared.candidates.query import MAX_SEEDS, ListKind, Neighbours, Ranked
+from shared.candidates.merge import CandidateSet
+from shared.candidates.opinion import Listed
+from shared.candidates.params import DEFAULT
+from shared.candidates.query import ListKind, Neighbours
 from shared.events import ItemId, Preferences
 from shared.features.aggregations import DAY_MS, MINUTE_MS
 from shared.features.definitions import Retrieval
@@ -20,9 +22,6 @@ from shared.features.items import ItemTable
 from shared.features.shard import Shopper
 from shared.features.vector import SCHEMA, Matrix
 from shared.recommend import (
-    CONTEXT_WEIGHT,
-    SEED_DECAY,
-    SESSION_WEIGHT,
     Model,
     Page,
     PageRequest,
@@ -157,17 +156,17 @@ def test_seeds_are_the_last_items_after_the_pages_own() -> None:
     shelf = Shelf.of(table, item_rows(table, ITEM_IDS))
     plain = prepare(shelf, model(), shopper_of(*ANN), PageRequest(NOW))
     assert plain.seeds.tolist() == [3, 2, 1]
-    weights = np.array([5, 3 * SEED_DECAY, SEED_DECAY**2])
-    assert plain.query.seed_weights.tolist() == pytest.approx(weights * SESSION_WEIGHT)
+    weights = np.array([5, 3 * 0.5, 0.5**2])
+    assert plain.query.seed_weights(0.5).tolist() == pytest.approx(weights * DEFAULT.session_weight)
     later = prepare(shelf, model(), shopper_of(*ANN), PageRequest(NOW + 3_600_000))
-    assert later.query.seed_weights.tolist() == pytest.approx(weights), "the session is over"
+    assert later.query.seed_weights(0.5).tolist() == pytest.approx(weights), "the session is over"
     for row, seeds in ((2, [2, 3, 1]), (9, [9, 3, 2, 1])):
         own = prepare(shelf, model(), shopper_of(*ANN), PageRequest(NOW, context_row=row))
         assert own.seeds.tolist() == seeds
-        assert own.query.seed_weights[0] == CONTEXT_WEIGHT
+        assert own.query.seed_weights(0.5)[0] == DEFAULT.context_weight
         assert own.query.context == row
     many = shopper_of(*(sent("view", item=f"i{number}", at=NOW + number) for number in range(30)))
-    assert prepare(shelf, model(), many, PageRequest(NOW)).seeds.tolist() == list(range(29, 29 - MAX_SEEDS, -1))
+    assert prepare(shelf, model(), many, PageRequest(NOW)).seeds.tolist() == list(range(29, 29 - DEFAULT.seeds, -1))
 
 
 def test_items_younger_than_the_shelf_break_nothing() -> None:
@@ -217,12 +216,11 @@ def test_nightly_lists_stand_in_for_their_sources() -> None:
     table = shop()
     shelf = Shelf.of(table, item_rows(table, ITEM_IDS))
     prepared = prepare(shelf, model(), shopper_of(*ANN), PageRequest(NOW))
-    nightly = Ranked(np.array([30, 8], np.int32), np.array([2.0, 1.0], np.float32), np.full(2, -1, np.int32))
+    nightly = Listed.of(np.array([30, 8], np.int32), np.array([2.0, 1.0]), prepared.query.eligible)
     candidates = retrieve(prepared, model(), no_lists(prepared), {Retrieval.ALS: nightly})
     als = list(Retrieval).index(Retrieval.ALS)
     ranks = dict(zip(candidates.indexes.tolist(), candidates.retrieval.ranks[:, als].tolist(), strict=True))
     assert {index: place for index, place in ranks.items() if place} == {30: 1, 8: 2}
-    assert LIMITS[Retrieval.ALS] == 100
 
 
 def test_the_matrix_is_that_of_the_candidates_at_the_instant_asked() -> None:

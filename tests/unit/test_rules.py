@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from shared.events import Preferences
 from shared.features.aggregations import DAY_MS
 from shared.features.items import ItemTable
-from shared.ranking.rules import MAX_PER_CATEGORY, Eligibility, diversify, eligibility
+from shared.ranking.rules import Eligibility, diversify, eligibility
 from tests.unit.builders import MANY, NOW, Sent, all_rows, sent, shopper_of, table_of, updated, view_of
 
 ITEMS = ("cup", "mug", "rake", "gone", "secret")
@@ -95,7 +95,7 @@ def test_rules_count_what_they_took_and_no_item_twice() -> None:
 
 def naive_page(order: list[int], category: list[int], limit: int) -> list[int]:
     """Walk down the list; a category that has had its share waits; who waited fills what is left."""
-    most = max(1, round(MAX_PER_CATEGORY * limit / 20))
+    most = max(1, round(6 * limit / 20))
     page: list[int] = []
     waiting: list[int] = []
     shown_of: Counter[int] = Counter()
@@ -114,16 +114,16 @@ def naive_page(order: list[int], category: list[int], limit: int) -> list[int]:
 def test_variety_is_what_a_greedy_walk_finds(category: list[int], random: Any, limit: int) -> None:
     order = list(range(len(category)))
     random.shuffle(order)
-    page = diversify(np.array(order, dtype=np.int64), np.array(category, dtype=np.int64), limit)
+    page = diversify(np.array(order, dtype=np.int64), np.array(category, dtype=np.int64), limit, 6)
     assert page.tolist() == naive_page(order, category, limit)
     assert len(set(page.tolist())) == len(page) == min(limit, len(order))
 
 
 def test_a_page_of_one_category_is_full_and_in_order() -> None:
-    assert diversify(np.arange(30), np.zeros(30, np.int64), 20).tolist() == list(range(20))
+    assert diversify(np.arange(30), np.zeros(30, np.int64), 20, 6).tolist() == list(range(20))
 
 
 def test_variety_bounds_a_category() -> None:
     category = np.array([0] * 15 + [1] * 15 + [2] * 15 + [3] * 15)
-    page = diversify(np.arange(60), category, 20)
+    page = diversify(np.arange(60), category, 20, 6)
     assert np.bincount(category[page]).tolist() == [6, 6, 6, 2]

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from feature_jobs.build_training_set import Pass
-from feature_jobs.instants import Instant, instants_of, sessions
-from feature_jobs.page_rows import PageRows
+from feature_jobs.instants import instants_of, sessions
 from shared.candidates.als import ItemFactors
 from shared.candidates.query import ListKind, Neighbours
 from shared.candidates.span import SpanModel
@@ -15,6 +14,7 @@ from shared.events import ItemId, event_from_fields
 from shared.features.replay import LoggedEvent
 from shared.features.vector import SCHEMA
 from shared.ingest.lake import ShopSettings
+from shared.past_pages import Instant, PageRows
 from shared.ranking.page_table import PageTable
 
 HOUR = 3_600_000

@@ -135,7 +135,7 @@ def test_a_young_item_among_others_changes_no_factor() -> None:
     with_young = (known[0], sent("view", item="young", at=NOW - MINUTE_MS), known[1])
     factors = ItemFactors.of(FACTORS, 0.1, 1.0)
     one, other = (
-        factors.fold_in(prepare(shelf, model(), shopper_of(*past), PageRequest(NOW)).query.history)
+        factors.fold_in(prepare(shelf, model(), shopper_of(*past), PageRequest(NOW)).query.history, 0.9, 100)
         for past in (known, with_young)
     )
     assert one.tolist() == other.tolist()
@@ -173,7 +173,7 @@ def test_arrivals_with_her_attributes_come_first(
         table.fold(updated(name, at=NOW - MINUTE_MS, **said), NOW)
     shelf = Shelf.of(table, item_rows(table, [ItemId("hers")]), with_young=True)
     query = prepare(shelf, model(), shopper_of(sent("view", item="hers", at=NOW - MINUTE_MS)), PageRequest(NOW)).query
-    arrivals = model().sources[Retrieval.ARRIVALS].retrieve(query, 5)
+    arrivals = model().sources[Retrieval.ARRIVALS].consider(query).top(5)
     assert [str(table.products[row].item_id) for row in shelf.rows[arrivals.indexes]] == ["nearer", "farther"]
     assert arrivals.scores[0] > arrivals.scores[1]
 

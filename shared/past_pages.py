@@ -1,7 +1,8 @@
-"""Collects pages as training rows: what retrieval and features said at each instant."""
+"""Pages of the past, collected as rows to learn from and to be judged by."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -9,13 +10,30 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_jobs.instants import Instant
 from shared.candidates.merge import CandidateSet
+from shared.events import ItemId, UserId
 from shared.features.vector import Matrix
 from shared.ranking.page_table import PageTable
 from shared.recommend import stranger_scores
 
 BASELINE_LENGTH: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """Just before an event of a session; `as_of` in epoch ms, one less than the event's enqueued_at.
+
+    `labels` grades what the rest of the session touched, `positives` are the items of it that count as hits,
+    `at_start` says that the event is the session's first. `device` and `surface` are those of the event's context.
+    """
+
+    as_of: int
+    user_id: UserId
+    labels: Mapping[ItemId, int]
+    positives: frozenset[ItemId]
+    at_start: bool
+    device: str | None = None
+    surface: str | None = None
 
 
 @dataclass
@@ -36,12 +54,15 @@ class PageRows:
         features: Matrix,
         category: NDArray[np.int64],
         *,
-        stranger: bool,
+        history: int,
         sessions_before: int,
         touched: AbstractSet[str],
         frequent: list[int],
     ) -> None:
-        """One page; where `negatives` is set, positives and that many of the other candidates are kept."""
+        """One page of a user who has touched `history` distinct items.
+
+        Where `negatives` is set, positives and that many of the other candidates are kept.
+        """
         grades = np.zeros(len(candidates.indexes), dtype=np.int8)
         for item, grade in instant.labels.items():
             grades[candidates.indexes == self.index_of.get(item, -1)] = grade
@@ -57,7 +78,8 @@ class PageRows:
             "ranks": candidates.retrieval.ranks[kept],
             "popularity": stranger_scores(candidates.retrieval)[kept],
             "category": category[kept],
-            "stranger": np.bool_(stranger),
+            "stranger": np.bool_(not history),
+            "history": np.int32(history),
             "length": np.int32(len(kept)),
             "user": np.int32(self._users.setdefault(instant.user_id, len(self._users))),
             "as_of": np.int64(instant.as_of),
@@ -75,7 +97,17 @@ class PageRows:
         """All pages so far; raises ValueError when there is none."""
         if not self._columns:
             raise ValueError("no page was added")
-        joined = {"length", "stranger", "user", "as_of", "at_start", "sessions_before", "positives", "frequent"}
+        joined = {
+            "length",
+            "stranger",
+            "history",
+            "user",
+            "as_of",
+            "at_start",
+            "sessions_before",
+            "positives",
+            "frequent",
+        }
         return PageTable(
             **{
                 name: np.stack(values) if name in joined else np.concatenate(values)

@@ -1,0 +1,23 @@
+"""Candidates from walk lists: what a two-step walk over users and items reaches from the user's last items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.candidates.neighbours import weigh_neighbours
+from shared.candidates.opinion import Opinion
+from shared.candidates.params import DEFAULT
+from shared.candidates.query import ListKind, Query
+from shared.features.definitions import Retrieval
+
+
+@dataclass(frozen=True, slots=True)
+class WalkSource:
+    """Nightly per-item lists, put together at request time from the last actions."""
+
+    decay: float = DEFAULT.walk_decay
+    name: Retrieval = Retrieval.WALK
+
+    def consider(self, query: Query) -> Opinion:
+        """The lists of the seeds, newer and heavier actions counting more."""
+        return weigh_neighbours(query, ListKind.WALK, query.seed_weights(self.decay))
