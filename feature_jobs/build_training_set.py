@@ -132,7 +132,7 @@ class Pass:
             candidates,
             features,
             shelf.trends.category[candidates.indexes],
-            history=len(prepared.query.history.indexes),
+            history=prepared.query.history.indexes,
             sessions_before=len(self.sessions_seen[instant.user_id]),
             touched=self.touched[instant.user_id],
             frequent=self._frequent(instant.user_id, rows.index_of, prepared.rules.allowed),
@@ -173,8 +173,10 @@ def build_training_set(data: Path, limits: Limits, key_of: KeyOf = no_secret) ->
         raise ConfigurationError("no session with a positive event in the label or the test period; take more history")
     print(f"{len(found):,} instants found in {time.perf_counter() - started:.1f} s", flush=True)
     del found
-    label_rows = PageRows(index_of, limits.negatives, limits.seed)
-    test_rows = PageRows(index_of, None)
+    user_ids = pq.read_table(data / "nightly/interactions/users.parquet")["user_id"].to_pylist()
+    users = {user_id: number for number, user_id in enumerate(user_ids)}
+    label_rows = PageRows(index_of, limits.negatives, limits.seed, users)
+    test_rows = PageRows(index_of, None, users=users)
     spans = {"label": load_span(data, "fit"), "test": load_span(data, "fit_label")}
     instants = [*label, *test]
     past = Pass(item_ids, shop, {one.user_id for one in instants})

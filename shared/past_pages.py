@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.candidates.merge import CandidateSet
+from shared.candidates.ranked import Indexes
 from shared.events import ItemId, UserId
 from shared.features.vector import Matrix
 from shared.ranking.page_table import PageTable
@@ -43,8 +44,9 @@ class PageRows:
     index_of: dict[str, int]
     negatives: int | None
     seed: int = 0
+    users: dict[str, int] = field(default_factory=dict)
+    """Numbers of users from 0; whoever is not in there gets the next."""
     _columns: dict[str, list[Any]] = field(default_factory=dict)
-    _users: dict[str, int] = field(default_factory=dict)
     _pages: int = 0
 
     def add(
@@ -54,12 +56,12 @@ class PageRows:
         features: Matrix,
         category: NDArray[np.int64],
         *,
-        history: int,
+        history: Indexes,
         sessions_before: int,
         touched: AbstractSet[str],
         frequent: list[int],
     ) -> None:
-        """One page of a user who has touched `history` distinct items.
+        """One page of a user whose distinct items are `history` (int32[m] indexes).
 
         Where `negatives` is set, positives and that many of the other candidates are kept.
         """
@@ -78,10 +80,11 @@ class PageRows:
             "ranks": candidates.retrieval.ranks[kept],
             "popularity": stranger_scores(candidates.retrieval)[kept],
             "category": category[kept],
-            "stranger": np.bool_(not history),
-            "history": np.int32(history),
+            "seen": np.isin(candidates.indexes[kept], history),
+            "stranger": np.bool_(not len(history)),
+            "history": np.int32(len(history)),
             "length": np.int32(len(kept)),
-            "user": np.int32(self._users.setdefault(instant.user_id, len(self._users))),
+            "user": np.int32(self.users.setdefault(instant.user_id, len(self.users))),
             "as_of": np.int64(instant.as_of),
             "at_start": np.bool_(instant.at_start),
             "sessions_before": np.int32(sessions_before),

@@ -53,7 +53,7 @@ def load_span(data: Path, span: str) -> SpanModel:
 
 def load_source_params(data: Path, span: str) -> SourceParams:
     """The request-time parameters the span was fitted for; raises ConfigurationError when it was not fitted."""
-    return msgspec.convert(_read_params(data, span).get("request", {}), SourceParams)
+    return msgspec.convert(_read_params(data, span).get("sources", {}), SourceParams)
 
 
 def load_factors(data: Path, span: str) -> ItemFactors:
