@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from batch.models.bought_together import bought_together
-from batch.models.cooccurrence import cooccurrence_lists
+from batch.models.neighbour_lists import list_heads
 from batch.models.similar_items import similar_items
 from batch.periods import SPANS, Span
 from batch.retrieval_span import RetrievalSpan, load_span
@@ -25,7 +25,6 @@ from shared.candidates.query import ListKind
 from shared.candidates.span import LISTS_FOLDER
 from shared.cli import command
 
-LIST_SIZE: Final = 50
 SLICE_ITEMS: Final = 512
 """Items that are worked on at once: a dense block of them against all items must fit into a worker's memory."""
 
@@ -50,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write nightly/lists/<span>/<kind> of a shop's folder."""
     parser = argparse.ArgumentParser(prog="python -m batch.build_neighbours", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the shop")
-    parser.add_argument("--list-size", type=int, default=LIST_SIZE, metavar="K", help="longest list (%(default)s)")
+    parser.add_argument("--list-size", type=int, metavar="K", help="longest list, instead of the parameters'")
     add_master_argument(parser)
     arguments = parser.parse_args(argv)
     spark = spark_session(arguments.data, arguments.master)
@@ -58,13 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build_neighbours(spark: SparkSession, data: Path, list_size: int = LIST_SIZE) -> None:
-    """Build all lists in one job and replace nightly/lists as a whole.
+def build_neighbours(spark: SparkSession, data: Path, list_size: int | None = None) -> None:
+    """Build all lists in one job and replace nightly/lists as a whole; `list_size` stands in for the parameters'.
 
     Raises ConfigurationError when retrieval was not fitted.
     """
     started = perf_counter()
-    items_count = {span: len(load_span(data, span).items.factors) for span in SPANS}
+    fitted = {span: load_span(data, span) for span in SPANS}
+    items_count = {span: len(of.items.factors) for span, of in fitted.items()}
+    sizes = {span: list_size or of.params.list_size for span, of in fitted.items()}
     slices: list[Slice] = [
         (span, kind, start, min(start + SLICE_ITEMS, items_count[span]))
         for span in SPANS
@@ -76,7 +77,7 @@ def build_neighbours(spark: SparkSession, data: Path, list_size: int = LIST_SIZE
     dealt = [one for task in range(tasks) for one in slices[task::tasks]]
     places = spark.range(0, len(dealt), 1, numPartitions=tasks)
     with replace_folder(data / LISTS_FOLDER) as folder, task_progress(spark, "neighbours"):
-        write_parts(places.mapInArrow(_slices_to_lists(data, dealt, list_size), _SCHEMA), folder, by=("span", "kind"))
+        write_parts(places.mapInArrow(_slices_to_lists(data, dealt, sizes), _SCHEMA), folder, by=("span", "kind"))
         for span in SPANS:
             (folder / f"span={span}").rename(folder / span)
             for kind in ListKind:
@@ -92,26 +93,21 @@ def cut_lists(fitted: RetrievalSpan, kind: ListKind, start: int, stop: int, list
     bought_together adds to the score the count of baskets that hold both, lift and confidence.
     """
     params = fitted.params
-    if kind is ListKind.COOCCURRENCE:
-        met = cooccurrence_lists(fitted.cooccurrence, start, stop, k=list_size, seed=params.seed)
-        return met.indexes, [met.scores]
+    if kind in fitted.matrices:
+        heads = list_heads(fitted.matrices[kind], start, stop, k=list_size, seed=params.seed)
+        return heads.indexes, [heads.scores]
     if kind is ListKind.SIMILAR:
-        like = similar_items(
-            fitted.items.factors,
-            fitted.cooccurrence,
-            start,
-            stop,
-            k=list_size,
-            cosine_share=params.cosine_share,
-            seed=params.seed,
-        )
+        met = fitted.matrices[ListKind.COOCCURRENCE]
+        share = params.similar.cosine_share
+        like = similar_items(fitted.items.factors, met, start, stop, k=list_size, cosine_share=share, seed=params.seed)
         return like.indexes, [like.scores]
-    bought = bought_together(fitted.baskets, start, stop, k=list_size, min_count=params.min_count, seed=params.seed)
+    least = params.bought_together.min_count
+    bought = bought_together(fitted.baskets, start, stop, k=list_size, min_count=least, seed=params.seed)
     return bought.indexes, [bought.scores, bought.count, bought.lift, bought.confidence]
 
 
 def _slices_to_lists(
-    data: Path, slices: Sequence[Slice], list_size: int
+    data: Path, slices: Sequence[Slice], sizes: Mapping[Span, int]
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """A worker's function from rows that hold a place in `slices` to the lists of that slice."""
 
@@ -121,7 +117,7 @@ def _slices_to_lists(
             span, kind, start, stop = slices[place]
             if span not in fitted:
                 fitted[span] = load_span(data, span)
-            yield batch_of(span, kind, start, cut_lists(fitted[span], kind, start, stop, list_size))
+            yield batch_of(span, kind, start, cut_lists(fitted[span], kind, start, stop, sizes[span]))
 
     return lists_of
 

@@ -9,7 +9,7 @@ import msgspec
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from shared.catalog import CatalogEntry, decode_entry
+from shared.catalog import CatalogEntry, Product, decode_entry
 from shared.errors import ConfigurationError
 from shared.events import EventType, ItemId
 from shared.ingest.lake import read_rows
@@ -30,6 +30,19 @@ def fold_catalog(blobs: BlobStore, item_ids: Sequence[ItemId], as_of: int) -> tu
 
     Raises ConfigurationError when the lake no longer describes one of them.
     """
+    entries = _fold(blobs, item_ids, as_of)
+    empty = next((entry.item_id for entry in entries if not entry.fields), None)
+    if empty is not None:
+        raise ConfigurationError(f"the lake does not describe item {empty!r} any more; run the night from compact_lake")
+    return entries
+
+
+def products_at(blobs: BlobStore, item_ids: Sequence[ItemId], as_of: int) -> list[Product]:
+    """Each item as the catalogue stood at `as_of` (epoch ms); one that was not described by then has its id alone."""
+    return [entry.product() for entry in _fold(blobs, item_ids, as_of)]
+
+
+def _fold(blobs: BlobStore, item_ids: Sequence[ItemId], as_of: int) -> tuple[CatalogEntry, ...]:
     rows = read_rows(blobs, until_enqueued_at=as_of)
     entries = {item_id: CatalogEntry(item_id=item_id, fields={}) for item_id in item_ids}
     for logged in logged_events(rows.filter(pc.field("event_type") == EventType.ITEM_UPDATED.value)):
@@ -37,9 +50,6 @@ def fold_catalog(blobs: BlobStore, item_ids: Sequence[ItemId], as_of: int) -> tu
         entry = entries.get(logged.event.item_id)
         if entry is not None:
             entry.apply(logged.event, logged.enqueued_at)
-    empty = next((item_id for item_id, entry in entries.items() if not entry.fields), None)
-    if empty is not None:
-        raise ConfigurationError(f"the lake does not describe item {empty!r} any more; run the night from compact_lake")
     return tuple(entries.values())
 
 

@@ -1,10 +1,12 @@
-"""Stage: ALS factors, popularity, co-occurrence and baskets of the spans fit, fit_label and all."""
+"""Stage: what retrieval learns from the spans fit, fit_label and all: factors, item-to-item matrices, baskets."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -12,12 +14,18 @@ import numpy as np
 from scipy import sparse
 
 from batch.build_interactions import load_summary
+from batch.catalog_snapshot import load_item_ids, products_at
 from batch.interactions import CART, PURCHASE, REMOVE_FROM_CART, VIEW, Interactions, load_interactions
 from batch.models.als import fit_als, interaction_weights, net_weights
 from batch.models.bought_together import assign_baskets, basket_matrix
 from batch.models.cooccurrence import fit_cooccurrence
+from batch.models.walk import fit_walk
 from batch.periods import SPANS
-from batch.retrieval_span import RetrievalParams, RetrievalSpan, save_span
+from batch.retrieval_span import PARAMS_FILE, RetrievalParams, RetrievalSpan, params_of, save_span
+from shared.adapters.folder_blob import FolderBlobStore
+from shared.candidates.params import DEFAULT, SourceParams
+from shared.candidates.query import ListKind
+from shared.catalog import Product
 from shared.cli import command
 from shared.events import from_ms
 
@@ -28,28 +36,38 @@ _STRENGTH = {VIEW: 1.0, CART: 2.0, PURCHASE: 3.0}
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Fits retrieval on each span and writes nightly/retrieval/<span>; 2 when the interactions are not there."""
-    defaults = RetrievalParams()
     parser = argparse.ArgumentParser(prog="python -m batch.fit_retrieval", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the shop")
-    parser.add_argument("--factors", type=int, default=defaults.factors, help="ALS factors (default %(default)s)")
-    parser.add_argument("--iterations", type=int, default=defaults.iterations, help="ALS iterations (%(default)s)")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="seed of ALS and of ties (%(default)s)")
+    parser.add_argument(
+        "--params", type=Path, metavar="FILE", help=f"JSON of parameters (default: the folder's {PARAMS_FILE}, if any)"
+    )
+    parser.add_argument("--factors", type=int, help="ALS factors, instead of the parameters'")
+    parser.add_argument("--iterations", type=int, help="ALS iterations, instead of the parameters'")
+    parser.add_argument("--seed", type=int, help="seed of ALS and of ties, instead of the parameters'")
     arguments = parser.parse_args(argv)
-    params = RetrievalParams(factors=arguments.factors, iterations=arguments.iterations, seed=arguments.seed)
-    fit_retrieval(arguments.data, params)
+    params, sources = params_of(arguments.data, arguments.params)
+    of_als = {name: getattr(arguments, name) for name in ("factors", "iterations")}
+    als = replace(params.als, **{name: value for name, value in of_als.items() if value is not None})
+    seed = params.seed if arguments.seed is None else arguments.seed
+    fit_retrieval(arguments.data, replace(params, als=als, seed=seed), sources)
     return 0
 
 
-def fit_retrieval(data: Path, params: RetrievalParams | None = None) -> None:
-    """Fits every span of the interactions below `data` and saves it; raises ConfigurationError without them."""
+def fit_retrieval(data: Path, params: RetrievalParams | None = None, sources: SourceParams = DEFAULT) -> None:
+    """Fits every span of the interactions below `data` and saves it; raises ConfigurationError without them.
+
+    `sources` are the request-time parameters that the release will serve with; they stand beside what is fitted.
+    """
     params = params or RetrievalParams()
     summary = load_summary(data)
     interactions = load_interactions(data)
+    item_ids = load_item_ids(data)
     for span in SPANS:
         end_at = summary.periods.span_end_at(span)
         known = interactions.known_before(end_at)
-        fitted, seconds = fit_span(known, summary.users, summary.items, end_at, params)
-        save_span(data, span, fitted, seconds)
+        products = products_at(FolderBlobStore(data), item_ids, end_at - 1)
+        fitted, seconds = fit_span(known, products, summary.users, summary.items, end_at=end_at, params=params)
+        save_span(data, span, fitted, seconds, sources)
         total = sum(seconds.values())
         steps = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
         print(
@@ -59,39 +77,67 @@ def fit_retrieval(data: Path, params: RetrievalParams | None = None) -> None:
 
 
 def fit_span(
-    known: Interactions, users: int, items: int, end_at: int, params: RetrievalParams
+    known: Interactions,
+    products: Sequence[Product] | None,  # noqa: ARG001 - what the attributes' lists will read
+    users: int,
+    items: int,
+    *,
+    end_at: int,
+    params: RetrievalParams,
 ) -> tuple[RetrievalSpan, dict[str, float]]:
-    """Retrieval of what is known before `end_at` (epoch ms), and how many seconds each step took."""
-    clock = [perf_counter()]
-    weight = interaction_weights(known.event_type, known.at, end_at, half_life_days=params.half_life_days)
-    factors = fit_als(
-        known.user,
-        known.item,
-        weight,
-        users,
-        items,
-        factors=params.factors,
-        iterations=params.iterations,
-        regularization=params.regularization,
-        alpha=params.alpha,
-        seed=params.seed,
-    )
-    clock.append(perf_counter())
-    recent = interaction_weights(known.event_type, known.at, end_at, half_life_days=params.popularity_half_life_days)
-    popularity = np.maximum(np.bincount(known.item, recent, items), 0).astype(np.float32)
-    weights = sparse.csr_array(net_weights(known.user, known.item, weight, users, items))
-    clock.append(perf_counter())
-    met = known.where(known.event_type != REMOVE_FROM_CART)
-    strength = np.array([_STRENGTH.get(code, 0.0) for code in range(4)], dtype=np.float32)[met.event_type]
-    cooccurrence = fit_cooccurrence(met.user, met.item, met.at, strength, item_count=items, params=params.cooccurrence)
-    clock.append(perf_counter())
-    bought = known.where(known.event_type == PURCHASE)
-    basket, basket_count = assign_baskets(bought.user, bought.session, bought.at)
-    baskets = basket_matrix(basket, bought.item, basket_count, items)
-    clock.append(perf_counter())
-    steps = ("als", "popularity", "cooccurrence", "baskets")
-    seconds = {name: after - before for name, before, after in zip(steps, clock[:-1], clock[1:], strict=True)}
-    return RetrievalSpan(end_at, params, factors, popularity, weights, cooccurrence, baskets), seconds
+    """Retrieval of what is known before `end_at` (epoch ms), and how many seconds each step took.
+
+    `products` are what the catalogue said of each item by then, in index order; None: nothing.
+    """
+    timed = _Timed()
+    with timed("weights"):
+        weight = interaction_weights(known.event_type, known.at, end_at, half_life_days=params.als.half_life_days)
+        weights = sparse.csr_array(net_weights(known.user, known.item, weight, users, items))
+        days = params.popularity_half_life_days
+        recent = interaction_weights(known.event_type, known.at, end_at, half_life_days=days)
+        popularity = np.maximum(np.bincount(known.item, recent, items), 0).astype(np.float32)
+    with timed("als"):
+        factors = fit_als(
+            known.user,
+            known.item,
+            weight,
+            users,
+            items,
+            factors=params.als.factors,
+            iterations=params.als.iterations,
+            regularization=params.als.regularization,
+            alpha=params.als.alpha,
+            seed=params.seed,
+        )
+    matrices: dict[ListKind, sparse.csr_array] = {}
+    with timed("cooccurrence"):
+        met = known.where(known.event_type != REMOVE_FROM_CART)
+        strength = np.array([_STRENGTH.get(code, 0.0) for code in range(4)], dtype=np.float32)[met.event_type]
+        matrices[ListKind.COOCCURRENCE] = fit_cooccurrence(
+            met.user, met.item, met.at, strength, item_count=items, params=params.cooccurrence, seed=params.seed
+        )
+    with timed("walk"):
+        matrices[ListKind.WALK] = fit_walk(weights, params.walk, seed=params.seed)
+    for kind in (ListKind.LINEAR, ListKind.ATTRIBUTES):
+        matrices[kind] = sparse.csr_array((items, items), dtype=np.float32)
+    with timed("baskets"):
+        bought = known.where(known.event_type == PURCHASE)
+        basket, basket_count = assign_baskets(bought.user, bought.session, bought.at)
+        baskets = basket_matrix(basket, bought.item, basket_count, items)
+    return RetrievalSpan(end_at, params, factors, popularity, weights, matrices, baskets), timed.seconds
+
+
+class _Timed:
+    """Seconds of named steps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        started = perf_counter()
+        yield
+        self.seconds[step] = perf_counter() - started
 
 
 if __name__ == "__main__":

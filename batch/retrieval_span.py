@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from batch.models.als import AlsParams
+from batch.models.bought_together import BoughtTogetherParams
 from batch.models.cooccurrence import CooccurrenceParams
+from batch.models.similar_items import SimilarParams
+from batch.models.walk import WalkParams
 from batch.periods import Span
 from shared.adapters.stage_folder import replace_folder
 from shared.candidates.als import ItemFactors
+from shared.candidates.params import DEFAULT, SourceParams
+from shared.candidates.query import ListKind
 from shared.errors import ConfigurationError
 
 RETRIEVAL_FOLDER: Final = "nightly/retrieval"
-_MATRICES: Final = ("weights", "cooccurrence", "baskets")
+PARAMS_FILE: Final = "params.json"
+"""In a shop's folder: parameters that were tuned for it, in the form that batch.evaluate_model writes."""
+
+FITTED_KINDS: Final = (ListKind.COOCCURRENCE, ListKind.WALK, ListKind.LINEAR, ListKind.ATTRIBUTES)
+"""Kinds whose lists are the heads of a fitted matrix's rows; the others are made of factors and baskets."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalParams:
-    """Hyper-parameters of retrieval, and of the lists cut from it.
+    """Hyper-parameters of retrieval by model, and of the lists cut from it: `list_size` is the longest list."""
 
-    cosine_share, list_size and min_count are for `similar_items`, `cooccurrence_lists` and `bought_together`.
-    """
-
-    factors: int = 64
-    iterations: int = 15
-    regularization: float = 10.0
-    alpha: float = 3.0
-    half_life_days: float = 45.0
-    popularity_half_life_days: float = 14.0
+    als: AlsParams = field(default_factory=AlsParams)
     cooccurrence: CooccurrenceParams = field(default_factory=CooccurrenceParams)
-    cosine_share: float = 0.5
-    list_size: int = 100
-    min_count: int = 2
+    walk: WalkParams = field(default_factory=WalkParams)
+    similar: SimilarParams = field(default_factory=SimilarParams)
+    bought_together: BoughtTogetherParams = field(default_factory=BoughtTogetherParams)
+    popularity_half_life_days: float = 14.0
+    list_size: int = 50
     seed: int = 0
 
 
@@ -46,7 +51,7 @@ class RetrievalSpan:
     """Retrieval fitted on what was enqueued before `end_at` (epoch ms).
 
     weights: net interaction weights, float32 [users, items]; popularity: decayed weight of each item, float32 [items];
-    cooccurrence: float32 [items, items], row by source; baskets: int32 ones [baskets, items].
+    matrices: of each of `FITTED_KINDS` float32 [items, items], row by source; baskets: int32 ones [baskets, items].
     """
 
     end_at: int
@@ -54,8 +59,25 @@ class RetrievalSpan:
     items: ItemFactors
     popularity: NDArray[np.float32]
     weights: sparse.csr_array
-    cooccurrence: sparse.csr_array
+    matrices: Mapping[ListKind, sparse.csr_array]
     baskets: sparse.csr_array
+
+
+def params_of(data: Path, file: Path | None = None) -> tuple[RetrievalParams, SourceParams]:
+    """What a file of parameters says under "retrieval" and "sources", with defaults for what it leaves out.
+
+    Without `file` the shop's own, params.json in its folder, counts if it is there. Raises ConfigurationError when
+    `file` is not there or a document does not fit.
+    """
+    path = file or data / PARAMS_FILE
+    if file is None and not path.exists():
+        return RetrievalParams(), SourceParams()
+    try:
+        document = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        retrieval = msgspec.convert(document.get("retrieval", {}), RetrievalParams)
+        return retrieval, msgspec.convert(document.get("sources", {}), SourceParams)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ConfigurationError(f"{path} is no file of parameters: {error}") from error
 
 
 def span_folder(data: Path, span: Span) -> Path:
@@ -63,21 +85,26 @@ def span_folder(data: Path, span: Span) -> Path:
     return data / RETRIEVAL_FOLDER / span
 
 
-def save_span(data: Path, span: Span, fitted: RetrievalSpan, seconds: dict[str, float]) -> None:
+def save_span(
+    data: Path, span: Span, fitted: RetrievalSpan, seconds: dict[str, float], sources: SourceParams = DEFAULT
+) -> None:
     """Writes the span's folder whole or not at all; `seconds` (each step's duration) go to a file of their own."""
     with replace_folder(span_folder(data, span)) as folder:
         np.save(folder / "item_factors.npy", fitted.items.factors)
         np.save(folder / "gram.npy", fitted.items.gram)
         np.save(folder / "popularity.npy", fitted.popularity)
-        for name in _MATRICES:
-            matrix: sparse.csr_array = getattr(fitted, name)
+        matrices = _by_name(fitted)
+        for name, matrix in matrices.items():
             np.save(folder / f"{name}_data.npy", matrix.data)
             for part in ("indices", "indptr"):
                 np.save(folder / f"{name}_{part}.npy", getattr(matrix, part))
         document = {
             "end_at": fitted.end_at,
-            **asdict(fitted.params),
-            "shapes": {name: list(getattr(fitted, name).shape) for name in _MATRICES},
+            "regularization": fitted.items.regularization,
+            "alpha": fitted.items.alpha,
+            "params": asdict(fitted.params),
+            "sources": asdict(sources),
+            "shapes": {name: list(matrix.shape) for name, matrix in matrices.items()},
         }
         _write_json(folder / "params.json", document)
         _write_json(folder / "seconds.json", {name: round(value, 3) for name, value in seconds.items()})
@@ -92,23 +119,26 @@ def load_span(data: Path, span: Span) -> RetrievalSpan:
         raise ConfigurationError(
             f"{folder} is not there; run python -m batch.fit_retrieval --data {data} first."
         ) from error
-    end_at, shapes = document.pop("end_at"), document.pop("shapes")
-    params = msgspec.convert(document, RetrievalParams)
-    items = ItemFactors(
-        _mapped(folder, "item_factors", np.float32),
-        _mapped(folder, "gram", np.float64),
-        params.regularization,
-        params.alpha,
-    )
+    shapes = document["shapes"]
     return RetrievalSpan(
-        end_at,
-        params,
-        items,
+        document["end_at"],
+        msgspec.convert(document["params"], RetrievalParams),
+        ItemFactors(
+            _mapped(folder, "item_factors", np.float32),
+            _mapped(folder, "gram", np.float64),
+            document["regularization"],
+            document["alpha"],
+        ),
         popularity=_mapped(folder, "popularity", np.float32),
         weights=_mapped_matrix(folder, "weights", shapes["weights"], np.float32),
-        cooccurrence=_mapped_matrix(folder, "cooccurrence", shapes["cooccurrence"], np.float32),
+        matrices={kind: _mapped_matrix(folder, kind.value, shapes[kind.value], np.float32) for kind in FITTED_KINDS},
         baskets=_mapped_matrix(folder, "baskets", shapes["baskets"], np.int32),
     )
+
+
+def _by_name(fitted: RetrievalSpan) -> dict[str, sparse.csr_array]:
+    of_kinds = {kind.value: matrix for kind, matrix in fitted.matrices.items()}
+    return {"weights": fitted.weights, **of_kinds, "baskets": fitted.baskets}
 
 
 def _mapped_matrix[T: (np.float32, np.int32)](

@@ -12,6 +12,7 @@ history in.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import implicit.als
@@ -31,6 +32,17 @@ _THREADS: Final = 2
 _EVENT_WEIGHTS: Final = np.array(
     [{**ACTION_WEIGHT, EventType.REMOVE_FROM_CART: -ACTION_WEIGHT[EventType.CART]}[kind] for kind in BEHAVIOUR_TYPES]
 )
+
+
+@dataclass(frozen=True, slots=True)
+class AlsParams:
+    """How ALS is fitted, see the equation above; `half_life_days` is for `interaction_weights`."""
+
+    factors: int = 64
+    iterations: int = 15
+    regularization: float = 10.0
+    alpha: float = 3.0
+    half_life_days: float = 45.0
 
 
 def interaction_weights(

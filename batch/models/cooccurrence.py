@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from batch.models.neighbour_lists import NeighbourLists, tie_ranks, top_of_sparse
+from batch.models.neighbour_lists import prune_rows, tie_ranks
 
 _ENTRIES_AT_ONCE: Final = 16_000_000
 
@@ -19,7 +19,8 @@ class CooccurrenceParams:
     """How pairs count; the defaults did best together on wholesale orders and on click-streams, tune them for a shop.
 
     lag_decay: factor a step between the two; backward: share that counts from the later item to the earlier one;
-    user_length, source_popularity, target_popularity: exponents; window: how many rows ahead pairs are formed.
+    user_length, source_popularity, target_popularity: exponents; window: how many rows ahead pairs are formed; width:
+    targets kept.
     """
 
     lag_decay: float = 0.8
@@ -28,6 +29,7 @@ class CooccurrenceParams:
     source_popularity: float = -0.5
     target_popularity: float = -0.3
     window: int = 10
+    width: int = 400
 
 
 def fit_cooccurrence(
@@ -38,13 +40,14 @@ def fit_cooccurrence(
     *,
     item_count: int,
     params: CooccurrenceParams | None = None,
+    seed: int = 0,
 ) -> sparse.csr_array:
     """Scores [source item, target item], float32: how much having met the source speaks for the target next.
 
     Rows [n] come ordered by user, then time `at`, and `strength` > 0 says how much meeting that item meant. Steps are
     distinct instants of a user; what happened at one instant counts in both directions as one step. Repeats of an item
-    in direct succession are one row of the greatest strength; an item is never its own neighbour. Time and memory grow
-    with n x window.
+    in direct succession are one row of the greatest strength; an item is never its own neighbour. At most `width`
+    targets an item are kept, ties in a seeded order. Time and memory grow with n x window.
     """
     params = params or CooccurrenceParams()
     user, item, at, strength = _collapse_repeats(user, item, at, strength)
@@ -73,12 +76,7 @@ def fit_cooccurrence(
     total.data *= (
         popularity[sources] ** params.source_popularity * popularity[total.indices] ** params.target_popularity
     )
-    return total.astype(np.float32)
-
-
-def cooccurrence_lists(matrix: sparse.csr_array, start: int, stop: int, *, k: int, seed: int = 0) -> NeighbourLists:
-    """The k strongest targets of the source items `start` to `stop` (exclusive), ties by a seeded order."""
-    return top_of_sparse(matrix[start:stop], k, tie_ranks(matrix.shape[1], seed))
+    return prune_rows(total, params.width, tie_ranks(item_count, seed)).astype(np.float32)
 
 
 def _collapse_repeats(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from batch.models.cooccurrence import CooccurrenceParams, cooccurrence_lists, fit_cooccurrence
-from batch.models.neighbour_lists import tie_ranks, top_of_dense, top_of_sparse
+from batch.models.cooccurrence import CooccurrenceParams, fit_cooccurrence
+from batch.models.neighbour_lists import list_heads, tie_ranks, top_of_dense, top_of_sparse
 
 PLAIN = CooccurrenceParams(
     lag_decay=0.5, backward=0.25, user_length=0, source_popularity=0, target_popularity=0, window=5
@@ -58,6 +59,13 @@ def test_the_window_bounds_pairs() -> None:
     found = fit(events, 8).toarray()
     assert found[0, 5] > 0
     assert found[0, 6] == 0
+
+
+def test_rows_keep_their_strongest_targets() -> None:
+    events: list[Event] = [(0, item, item, 1.0) for item in range(5)]
+    found = fit(events, 5, replace(PLAIN, width=2))
+    assert np.diff(found.indptr).tolist() == [2, 2, 2, 2, 2]
+    assert found.toarray()[0].tolist() == [0, 0.5, 0.25, 0, 0]
 
 
 def test_no_interactions_give_an_empty_matrix() -> None:
@@ -122,10 +130,10 @@ def test_numbering_items_anew_changes_nothing() -> None:
 def test_lists_descend_and_pad_and_do_not_depend_on_the_slice() -> None:
     events: list[Event] = [(0, 0, 10, 1), (0, 1, 20, 1), (0, 2, 30, 1), (1, 3, 5, 1)]
     matrix = fit(events, 4)
-    whole = cooccurrence_lists(matrix, 0, 4, k=3)
+    whole = list_heads(matrix, 0, 4, k=3)
     assert whole.indexes.tolist() == [[1, 2, -1], [2, 0, -1], [1, 0, -1], [-1, -1, -1]]
     assert whole.scores[0].tolist() == [0.5, 0.25, 0]
-    part = cooccurrence_lists(matrix, 1, 3, k=3)
+    part = list_heads(matrix, 1, 3, k=3)
     assert np.array_equal(part.indexes, whole.indexes[1:3])
     assert np.array_equal(part.scores, whole.scores[1:3])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -12,14 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.build_interactions import InteractionsSummary
+from batch.build_neighbours import cut_lists
 from batch.fit_retrieval import fit_span, main
 from batch.interactions import PURCHASE, load_interactions
-from batch.models.bought_together import bought_together
-from batch.models.cooccurrence import cooccurrence_lists
+from batch.models.als import AlsParams
 from batch.models.similar_items import similar_items
+from batch.models.walk import WalkParams
 from batch.periods import Periods
-from batch.retrieval_span import RetrievalParams, load_span, save_span, span_folder
+from batch.retrieval_span import RetrievalParams, load_span, params_of, save_span, span_folder
 from shared.adapters.stage_folder import replace_folder
+from shared.candidates.params import SourceParams
+from shared.candidates.query import ListKind
+from shared.candidates.span import load_source_params
 from shared.errors import ConfigurationError
 
 DAY_MS = 24 * 3600 * 1000
@@ -58,6 +63,7 @@ def write_interactions(data: Path) -> None:
     )  # fmt: skip
     with replace_folder(data / "nightly/interactions") as folder:
         pq.write_table(table, folder / "interactions.parquet")
+        pq.write_table(pa.table({"item_id": [f"item-{n}" for n in range(ITEMS)]}), folder / "items.parquet")
         (folder / "summary.json").write_bytes(msgspec.json.encode(summary))
 
 
@@ -75,9 +81,12 @@ def test_a_span_knows_nothing_of_what_came_later(shop: Path) -> None:
         assert np.abs(found.items.factors[unknown]).max() < 1e-6
         assert found.popularity[unknown].tolist() == [0] * len(unknown)
         assert found.weights[:, unknown].nnz == 0
-        assert found.cooccurrence[:, unknown].nnz == found.cooccurrence[unknown].nnz == 0
+        for kind in (ListKind.COOCCURRENCE, ListKind.WALK):
+            matrix = found.matrices[kind]
+            assert matrix.nnz > 0
+            assert matrix[:, unknown].nnz == matrix[unknown].nnz == 0
         assert found.baskets[:, unknown].nnz == 0
-        lists = similar_items(found.items.factors, found.cooccurrence, 0, ITEMS, k=ITEMS)
+        lists = similar_items(found.items.factors, found.matrices[ListKind.COOCCURRENCE], 0, ITEMS, k=ITEMS)
         assert not np.isin(unknown, lists.indexes).any()
         assert (lists.indexes[unknown] == -1).all()
     everything = load_span(shop, "all")
@@ -88,10 +97,11 @@ def test_a_span_knows_nothing_of_what_came_later(shop: Path) -> None:
 
 def test_tastes_are_found_by_every_list(shop: Path) -> None:
     found = load_span(shop, "fit")
-    similar = similar_items(found.items.factors, found.cooccurrence, 0, 10, k=4).indexes
-    met = cooccurrence_lists(found.cooccurrence, 0, 10, k=4).indexes
-    bought = bought_together(found.baskets, 0, 10, k=4).indexes
-    for lists in (similar, met, bought):
+    for kind in ListKind:
+        lists, _ = cut_lists(found, kind, 0, 10, 4)
+        if kind in {ListKind.ATTRIBUTES, ListKind.LINEAR}:
+            assert (lists == -1).all(), "nothing is said of any product"
+            continue
         same = (lists // 5 == np.arange(10)[:, None] // 5)[lists >= 0]
         assert same.size >= 10
         assert same.all()
@@ -109,19 +119,22 @@ def test_baskets_are_the_purchases_of_a_session(shop: Path) -> None:
 
 
 def test_what_is_loaded_is_what_was_fitted(shop: Path, tmp_path: Path) -> None:
-    params = RetrievalParams(factors=8, iterations=5)
+    params = RetrievalParams(als=AlsParams(factors=8, iterations=5))
     known = load_interactions(shop).known_before(PERIODS.fit_end_at)
-    fitted, seconds = fit_span(known, USERS, ITEMS, PERIODS.fit_end_at, params)
+    fitted, seconds = fit_span(known, None, USERS, ITEMS, end_at=PERIODS.fit_end_at, params=params)
     save_span(tmp_path, "fit", fitted, seconds)
     for loaded in (load_span(tmp_path, "fit"), load_span(shop, "fit")):
         assert loaded.params == params
-        assert (loaded.items.regularization, loaded.items.alpha) == (params.regularization, params.alpha)
+        assert (loaded.items.regularization, loaded.items.alpha) == (params.als.regularization, params.als.alpha)
         assert np.array_equal(loaded.items.factors, fitted.items.factors)
         assert np.array_equal(loaded.items.gram, fitted.items.gram)
         assert np.array_equal(loaded.popularity, fitted.popularity)
-        for name in ("weights", "cooccurrence", "baskets"):
-            assert np.array_equal(getattr(loaded, name).toarray(), getattr(fitted, name).toarray())
-            assert getattr(loaded, name).dtype == getattr(fitted, name).dtype
+        pairs = [(loaded.weights, fitted.weights), (loaded.baskets, fitted.baskets)]
+        pairs += [(loaded.matrices[kind], matrix) for kind, matrix in fitted.matrices.items()]
+        assert loaded.matrices.keys() == fitted.matrices.keys()
+        for found, expected in pairs:
+            assert np.array_equal(found.toarray(), expected.toarray())
+            assert found.dtype == expected.dtype
 
 
 def test_files_but_the_seconds_are_the_same_bytes_each_time(shop: Path, tmp_path: Path) -> None:
@@ -131,8 +144,27 @@ def test_files_but_the_seconds_are_the_same_bytes_each_time(shop: Path, tmp_path
         if file.name != "seconds.json":
             assert file.read_bytes() == (span_folder(tmp_path, "all") / file.name).read_bytes()
     assert set(json.loads((span_folder(shop, "all") / "seconds.json").read_bytes())) == {
-        "als", "popularity", "cooccurrence", "baskets",
+        "weights", "als", "cooccurrence", "walk", "baskets",
     }  # fmt: skip
+
+
+def test_parameters_come_from_a_file_or_the_folder_of_the_shop(shop: Path, tmp_path: Path) -> None:
+    tuned = {"retrieval": {"walk": {"second": 0.25}, "list_size": 7}, "sources": {"seeds": 3}, "other": 1}
+    (tmp_path / "params.json").write_text(json.dumps(tuned))
+    for retrieval, sources in (params_of(tmp_path), params_of(shop, tmp_path / "params.json")):
+        assert retrieval == RetrievalParams(walk=WalkParams(second=0.25), list_size=7)
+        assert sources == SourceParams(seeds=3)
+    assert params_of(shop) == (RetrievalParams(), SourceParams())
+    write_interactions(tmp_path)
+    assert main(["--data", str(tmp_path), "--factors", "8", "--iterations", "1"]) == 0
+    assert load_span(tmp_path, "fit").params == replace(
+        RetrievalParams(), walk=WalkParams(second=0.25), list_size=7, als=AlsParams(factors=8, iterations=1)
+    )
+    assert load_source_params(tmp_path, "all") == SourceParams(seeds=3)
+    (tmp_path / "params.json").write_text('{"retrieval": {"walk": {"second": "much"}}}')
+    for data, file in ((tmp_path, None), (shop, tmp_path / "none.json")):
+        with pytest.raises(ConfigurationError, match="file of parameters"):
+            params_of(data, file)
 
 
 def test_without_interactions_it_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from batch.catalog_snapshot import encode_entries
 from batch.models.neighbour_lists import NeighbourLists
 from batch.nightly_records import Night, records
 from batch.published_lists import item_lists
-from batch.retrieval_span import RetrievalParams, RetrievalSpan
+from batch.retrieval_span import FITTED_KINDS, RetrievalParams, RetrievalSpan
 from shared.candidates.als import ItemFactors
 from shared.candidates.nightly import opinion_of, record_holds
 from shared.candidates.query import ListKind
@@ -31,11 +31,14 @@ ITEMS = 12
 
 def fitted() -> RetrievalSpan:
     draw = np.random.default_rng(3)
-    met = sparse.random_array((ITEMS, ITEMS), density=0.3, rng=draw, dtype=np.float32).tocsr()
+    matrices = {
+        kind: sparse.csr_array(sparse.random_array((ITEMS, ITEMS), density=0.3, rng=draw, dtype=np.float32))
+        for kind in FITTED_KINDS
+    }
     baskets = sparse.csr_array((draw.random((60, ITEMS)) < 0.3).astype(np.int32))
     factors = ItemFactors.of(draw.normal(size=(ITEMS, 4)).astype(np.float32), 1.0, 1.0)
     empty = sparse.csr_array((1, ITEMS), dtype=np.float32)
-    return RetrievalSpan(0, RetrievalParams(), factors, np.ones(ITEMS, np.float32), empty, met, baskets)
+    return RetrievalSpan(0, RetrievalParams(), factors, np.ones(ITEMS, np.float32), empty, matrices, baskets)
 
 
 @pytest.mark.parametrize("kind", list(ListKind))
