@@ -16,8 +16,6 @@ from shared.features.definitions import FEATURES, Retrieval
 from shared.features.vector import SCHEMA, Matrix
 from shared.ranking.page_table import PageTable
 
-TOUCHED_FEATURE: Final = "pair_action_count_last"
-"""Above 0 of items that are among the user's last actions."""
 SOURCES_COUNT: Final = "retrieval_sources_count"
 READ_FROM: Final = {Retrieval.COOCCURRENCE: "retrieval_covisitation_"}
 """Features apart from a source's own rank and score that are read from its lists, by the start of their names."""
@@ -103,35 +101,28 @@ class Block:
     @cached_property
     def allowed(self) -> NDArray[np.bool_]:
         """bool[b, n]: what a list may hold."""
-        if not self.view.untouched:
+        if not self.view.unseen:
             return self.there
-        touched = self.spread(self.features[:, SCHEMA.names.index(TOUCHED_FEATURE)]) > 0
-        positive = self.column(self.view.pages.positive)
-        # What the positives say of `touched` reaches further back than the features do; of positives it decides.
-        return self.there & np.where(positive, self.wanted, ~touched)
+        return self.there & ~self.column(self.view.pages.seen)
 
     @cached_property
     def wanted(self) -> NDArray[np.bool_]:
         """bool[b, n]: the positives that count."""
-        positive = self.column(self.view.pages.positive)
-        if not self.view.untouched:
-            return positive
-        keys = self.queries[:, None] * self.view.width + self.column(self.view.pages.index)
-        return positive & np.isin(keys, self.view.fresh_keys)
+        return self.column(self.view.pages.positive) & self.allowed
 
 
 @dataclass(frozen=True)
 class View:
     """The chosen queries (int64, ascending) of a page table.
 
-    `without` takes a source or features away. `untouched` takes away from every list what the user had acted on, and
-    leaves the positives she had not.
+    `without` takes a source or features away; `unseen` takes from every list and from the positives what the user had
+    acted on before.
     """
 
     pages: PageTable
     chosen: NDArray[np.int64]
     without: Without | None = None
-    untouched: bool = False
+    unseen: bool = False
 
     @classmethod
     def whole(cls, pages: PageTable) -> View:
@@ -146,7 +137,7 @@ class View:
     def counts(self) -> NDArray[np.int64]:
         """int64[q]: the positives of each chosen query, candidates or not."""
         counts = np.asarray(self.pages.positives, dtype=np.int64)
-        if self.untouched:
+        if self.unseen:
             query = np.repeat(np.arange(len(counts)), counts)
             counts = np.bincount(query[~np.asarray(self.pages.touched)], minlength=len(counts))
         return counts[self.chosen]
@@ -156,25 +147,12 @@ class View:
         """int32[q]: whose query each chosen one is."""
         return np.asarray(self.pages.user)[self.chosen]
 
-    @cached_property
-    def width(self) -> int:
-        """More than any item's index."""
-        return 1 + int(self.pages.index.max(initial=0))
-
-    @cached_property
-    def fresh_keys(self) -> NDArray[np.int64]:
-        """Number of the query * width + item, of each positive that its user had not touched."""
-        query = np.repeat(np.arange(len(self.pages.length)), self.pages.positives)
-        items = np.asarray(self.pages.positive_items, dtype=np.int64)
-        fresh = ~np.asarray(self.pages.touched) & (items >= 0) & (items < self.width)
-        return query[fresh] * self.width + items[fresh]
-
     def positives(self) -> list[list[int]]:
         """The positives of each chosen query; an item that retrieval could not know gets an index no list holds."""
         items = np.asarray(self.pages.positive_items, dtype=np.int64)
-        unknown = 1 + max(self.width, int(items.max(initial=0)))
+        unknown = 1 + max(int(self.pages.index.max(initial=0)), int(items.max(initial=0)))
         items = np.where(items >= 0, items, unknown + np.arange(len(items)))
-        kept = ~np.asarray(self.pages.touched) if self.untouched else np.ones(len(items), dtype=np.bool_)
+        kept = ~np.asarray(self.pages.touched) if self.unseen else np.ones(len(items), dtype=np.bool_)
         ends = np.cumsum(self.pages.positives, dtype=np.int64)
         begins = ends - self.pages.positives
         spans = [slice(begins[query], ends[query]) for query in self.chosen.tolist()]

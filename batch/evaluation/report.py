@@ -70,7 +70,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 class Method(msgspec.Struct, frozen=True, kw_only=True):
-    """One row: metrics by name (`METRICS`), it against the best single source, what serves against it (None: itself)."""
+    """One row: metrics by name (`METRICS`), against the best source; what serves against it (None: itself)."""
 
     name: str
     kind: Kind

@@ -1,0 +1,26 @@
+"""The report as files: report.json, and one page that needs nothing beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from batch.evaluation.report import Report
+from shared.errors import ConfigurationError
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Indented, names in the order they are declared in; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+
+
+def read_json(path: Path) -> Report:
+    """The inverse. Raises ConfigurationError where nothing is, or what another version wrote."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Report)
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{path} is not there; run batch.evaluate_model with --out {path}") from error
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{path} is no report of this version ({error}); measure again") from error
