@@ -93,7 +93,7 @@ def normal_equations(weights: sparse.csr_array, params: LinearParams) -> tuple[s
     values /= np.sqrt(np.mean(values**2)) if len(values) else 1.0
     scaled = sparse.csr_array((values, rows.indices, rows.indptr), shape=rows.shape)
     if weights.shape[1] > params.exact_items:
-        scaled = scaled.astype(np.float32)
+        scaled = sparse.csr_array(scaled.astype(np.float32))
     gram = sparse.csr_array(scaled.T @ scaled)
     gram.sort_indices()
     squared = gram.diagonal().astype(np.float64)
@@ -196,7 +196,7 @@ def _inverse(gram: sparse.csr_array, penalty: NDArray[np.float64]) -> NDArray[np
 
 
 def inverse_residual(matrix: sparse.csr_array, lower: NDArray[np.float64]) -> float:
-    """The largest entry of M P z - z for random z of ones and minus ones; P is symmetric, its lower triangle is read."""
+    """The largest entry of M P z - z for random z of ones and minus ones; only P's lower triangle is read."""
     probes = np.where(np.random.default_rng(0).random((len(lower), _PROBES)) < 0.5, -1.0, 1.0)
     product = blas.dsymm(1.0, lower, probes, lower=1)
     return float(np.abs(matrix @ product - probes).max(initial=0))
