@@ -30,6 +30,7 @@ from shared.ingest.lake_manifest import ShopSettings
 from shared.settings import Settings
 
 RETAIL_ZONE: Final = "Europe/London"
+POSITIVE_KINDS: Final = frozenset({"purchase", "cart", "view"})
 
 
 def online_retail(arguments: argparse.Namespace, now: datetime) -> History:
@@ -39,7 +40,7 @@ def online_retail(arguments: argparse.Namespace, now: datetime) -> History:
     path, days = Path(arguments.path), arguments.bought_window_days or 0
     shop = ShopSettings(
         name="Online Retail", time_zone=arguments.time_zone or RETAIL_ZONE, bought_window_days=days,
-        positives=("purchase",), currency="GBP",
+        positives=arguments.positives or ("purchase",), currency="GBP",
     )  # fmt: skip
     zone = zone_named(shop.time_zone)
     lines = read_order_lines(path)
@@ -68,6 +69,10 @@ def retail_rocket(arguments: argparse.Namespace, now: datetime) -> History | Non
     file = InputFile(arguments.path, arguments.connection)
     days = 30 if arguments.bought_window_days is None else arguments.bought_window_days
     mapping = retail_rocket_mapping(file, arguments.time_zone or "UTC", days)
+    if arguments.positives:
+        mapping = msgspec.structs.replace(
+            mapping, shop=msgspec.structs.replace(mapping.shop, positives=arguments.positives)
+        )
     read = read_table(file, mapping, None, now)
     if arguments.dry_run:
         print("\n".join(dry_run_lines(read)))
@@ -95,7 +100,11 @@ def _mapping(arguments: argparse.Namespace, file: InputFile, now: datetime) -> M
     """The mapping that was given, or for a dry run the one that was suggested; None when a suggestion was all."""
     changed = {
         name: value
-        for name, value in (("time_zone", arguments.time_zone), ("bought_window_days", arguments.bought_window_days))
+        for name, value in (
+            ("time_zone", arguments.time_zone),
+            ("bought_window_days", arguments.bought_window_days),
+            ("positives", arguments.positives),
+        )
         if value is not None
     }
     if arguments.mapping is not None:
@@ -170,6 +179,11 @@ def _parser() -> argparse.ArgumentParser:
         "--bought-window-days", type=int, metavar="D",
         help="for how long bought things are withheld; 0 recommends them again at once (default: 0, 30, the mapping's)",
     )  # fmt: skip
+    option(
+        "--positives", type=_kinds, metavar="KIND[,KIND]",
+        help="what a ranker learns from and is judged by: purchase, cart, view (default: purchase; purchase,cart; the "
+        "mapping's)",
+    )  # fmt: skip
     option("--partition-count", type=int, default=4, metavar="P", help="partitions (default: 4)")
     of_table = parser.add_argument_group("for --format table")
     of_table.add_argument("--mapping", type=Path, metavar="FILE", help="which column is what: .toml, .yaml or .yml")
@@ -182,6 +196,13 @@ def _parser() -> argparse.ArgumentParser:
         help="write nothing; show ten mapped rows and what would be rejected (without --mapping: by the suggested one)",
     )  # fmt: skip
     return parser
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(dict.fromkeys(text.split(",")))
+    if set(kinds) - POSITIVE_KINDS:
+        raise argparse.ArgumentTypeError(f"{text} must be some of {', '.join(sorted(POSITIVE_KINDS))}")
+    return kinds
 
 
 def _checked(arguments: argparse.Namespace) -> argparse.Namespace:
