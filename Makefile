@@ -8,6 +8,10 @@ REQUIREMENT_FILES := .python-version constraints.txt requirements.txt requiremen
 STAMP := $(VENV)/.installed-$(shell cat $(REQUIREMENT_FILES) | cksum | cut -d ' ' -f 1)
 SAY = @printf '\n== %s\n'
 
+# Tests and the night start hundreds of Python processes: each would compile its packages anew where the caller's
+# environment forbids to keep bytecode, and uv installs packages without any.
+unexport PYTHONDONTWRITEBYTECODE
+
 # pytest-xdist workers; 0 runs in one process, as a debugger wants it.
 WORKERS ?= 2
 # What `make chaos` runs: one run a seed.
