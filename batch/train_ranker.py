@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from batch.models.ranker import RankerParams, RankingRows, train_ranker
+from batch.models.ranker import RankerParams, train_ranker
+from batch.models.ranking_rows import RankingRows
 from batch.pictures import bar_chart
 from batch.tracking import Tracking
 from shared.adapters.stage_folder import replace_folder

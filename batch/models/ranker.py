@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
+from batch.models.ranking_rows import RankingRows
 from shared.errors import ConfigurationError
 from shared.features.vector import SMALLEST
 
@@ -20,15 +22,17 @@ _TOP: Final = 20
 class RankerParams:
     """How LambdaMART is trained; the defaults hold back, because larger ensembles only learnt noise and serve slower.
 
-    label_gain: gain of each label from 0; truncation: positions from the top whose pairs count.
+    label_gain: gain of each label from 0; truncation: positions from the top whose pairs count; popularity: may it
+    read what says the same of an item to everyone.
     """
 
     leaves: int = 15
-    trees: int = 150
+    trees: int = 100
     learning_rate: float = 0.08
-    feature_fraction: float = 0.5
-    lambda_l2: float = 10.0
-    min_data_in_leaf: int = 50
+    feature_fraction: float = 0.4
+    lambda_l2: float = 20.0
+    min_data_in_leaf: int = 200
+    popularity: bool = True
     max_bin: int = 63
     label_gain: tuple[float, ...] = (0.0, 1.0)
     truncation: int = 30
@@ -37,56 +41,44 @@ class RankerParams:
     threads: int = max(1, (os.process_cpu_count() or 2) // 2)
 
 
-@dataclass(frozen=True, slots=True)
-class RankingRows:
-    """Rows to rank: features float32 [n, F], labels [n] (integers from 0), groups [q] (rows of each query in turn)."""
-
-    features: NDArray[np.float32]
-    labels: NDArray[np.integer]
-    groups: NDArray[np.integer]
-
-    def checked(self) -> RankingRows:
-        """Itself; raises ConfigurationError when the sizes do not go together or the features are not float32."""
-        rows = len(self.features)
-        if self.features.ndim != 2 or self.features.dtype != np.float32:
-            raise ConfigurationError(f"The ranker takes float32 features [n, F], not {self.features.dtype}.")
-        if len(self.labels) != rows or int(self.groups.sum()) != rows:
-            raise ConfigurationError(
-                f"{rows} rows of features, {len(self.labels)} labels and groups of {int(self.groups.sum())} rows "
-                "do not go together."
-            )
-        return self
-
-
 def train_ranker(
     training: RankingRows,
     held_out: RankingRows,
     *,
     params: RankerParams | None = None,
     feature_names: list[str] | None = None,
+    start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    unread: Sequence[int] = (),
 ) -> lgb.Booster:
     """LambdaMART on the training queries, stopped when NDCG@20 on the held-out ones has not risen for `patience` trees.
 
     The held-out queries must be other users', or the ranker learns users by heart. The booster keeps its best iteration
     alone. Features and model are float32-safe for export: |x| < 1e-30 becomes 0, no categorical features, zero is no
-    missing value. The same seed and rows give the same trees. Raises ConfigurationError on sizes that do not match or
-    training rows without a positive.
+    missing value. With `start`, a score of each training and each held-out row, the trees learn what that score lacks
+    and theirs has to be added to it; columns in `unread` are not split on. The same seed and rows give the same trees.
+    Raises ConfigurationError on sizes that do not match or training rows without a positive.
     """
     params = params or RankerParams()
     if not np.any(training.checked().labels > 0):
         raise ConfigurationError("No training row has a positive label; candidates and label period do not meet.")
     names: Any = feature_names or "auto"
     train_set = lgb.Dataset(
-        flush_tiny(training.features),
+        _blanked(training.features, unread),
         label=training.labels,
         group=training.groups,
+        weight=training.weights,
+        init_score=None if start is None else start[0],
         feature_name=names,
         categorical_feature=[],
         params=_dataset_params(params),
         free_raw_data=True,
     )
     valid_set = train_set.create_valid(
-        flush_tiny(held_out.checked().features), label=held_out.labels, group=held_out.groups
+        _blanked(held_out.checked().features, unread),
+        label=held_out.labels,
+        group=held_out.groups,
+        weight=held_out.weights,
+        init_score=None if start is None else start[1],
     )
     booster = lgb.train(
         {**_dataset_params(params), **_training_params(params)},
@@ -106,6 +98,13 @@ def train_ranker(
 def flush_tiny(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """A copy in which |x| < 1e-30 is 0: LightGBM snaps such values to 0 and ONNX Runtime does not."""
     return np.where(np.abs(features) < SMALLEST, np.float32(0), features)
+
+
+def _blanked(features: NDArray[np.float32], unread: Sequence[int]) -> NDArray[np.float32]:
+    """A copy to train on, constant where no split may look."""
+    values = flush_tiny(features)
+    values[:, list(unread)] = 0.0
+    return values
 
 
 def _dataset_params(params: RankerParams) -> dict[str, Any]:

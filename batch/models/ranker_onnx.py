@@ -27,7 +27,9 @@ from batch.models.dumped_trees import (
     splits_with_bounds,
     walk,
 )
+from batch.models.linear_onnx import linear_nodes
 from shared.errors import RecommndrError, SchemaMismatch
+from shared.ranking.linear_terms import LinearTerms
 from shared.ranking.scorer import OnnxScorer
 
 SCORE_TOLERANCE: Final = 1e-5
@@ -83,17 +85,34 @@ def export_ranker(booster: lgb.Booster, feature_names: Sequence[str]) -> bytes:
     ``zero_as_missing``, linear trees, averaged (rf) or multi-output models and objectives with a link function, and
     ``SchemaMismatch`` if the names are not those the model was trained on.
     """
-    model = booster.dump_model()
-    refuse_unsupported(model)
-    _check_names(booster, feature_names)
-    node = helper.make_node(
-        "TreeEnsembleRegressor", ["features"], ["score"], domain="ai.onnx.ml", **_tree_attributes(model["tree_info"])
-    )
+    return export_parts(booster, None, feature_names)
+
+
+def export_parts(booster: lgb.Booster | None, terms: LinearTerms | None, feature_names: Sequence[str]) -> bytes:
+    """As `export_ranker`, for a score that is the sum of trees and terms, of which one at least is there."""
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+    scores = []
+    if booster is not None:
+        model = booster.dump_model()
+        refuse_unsupported(model)
+        _check_names(booster, feature_names)
+        attributes = _tree_attributes(model["tree_info"])
+        scores.append("tree_score")
+        nodes.append(
+            helper.make_node("TreeEnsembleRegressor", ["features"], scores[-1:], domain="ai.onnx.ml", **attributes)
+        )
+    if terms is not None:
+        scores.append("linear_score")
+        linear, constants = linear_nodes(terms, "features", scores[-1])
+        nodes += linear
+    nodes.append(helper.make_node("Sum", scores, ["score"]))
     graph = helper.make_graph(
-        [node],
+        nodes,
         "ranker",
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, len(feature_names)])],
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, [None, 1])],
+        constants,
     )
     exported = helper.make_model(
         graph,

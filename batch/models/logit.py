@@ -1,0 +1,174 @@
+"""The conditional logit (McFadden, 1974): which of a page's candidates is taken, by a softmax over the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from batch.models.ranker_columns import Column
+from batch.models.ranking_rows import RankingRows, page_gains, starts_of
+from shared.errors import ConfigurationError
+from shared.ranking.linear_terms import Z_LIMIT, LinearTerms
+
+_ROWS_AT_ONCE: Final = 65_536
+_MAX_STEPS: Final = 200
+_LEAST_SPREAD: Final = 1e-6
+"""A column whose deviation within pages is below this orders nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogitParams:
+    """How the conditional logit is fitted.
+
+    l2: penalties on the squared standardised weights per page, of which the held-out users choose; popularity: may it
+    read what says the same of an item to everyone; many: how much more a page with n positives counts, as n ** many.
+    """
+
+    l2: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0001)
+    popularity: bool = False
+    many: float = 0.5
+    label_gain: tuple[float, ...] = (0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    """What the optimiser reads: standardised float32[n, k], each row's share of its page's gain, each page's weight."""
+
+    design: NDArray[np.float32]
+    target: NDArray[np.float32]
+    weight: NDArray[np.float64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    def loss(self, scores: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Mean weighted log loss per page of float64[n] scores, and its gradient by score."""
+        top = np.maximum.reduceat(scores, self.starts)
+        powers = np.exp(scores - np.repeat(top, self.lengths))
+        total = np.add.reduceat(powers, self.starts)
+        said = np.add.reduceat(self.target * scores, self.starts)
+        weights = self.weight / self.weight.sum()
+        loss = float(weights @ (np.log(total) + top - said))
+        return loss, (powers * np.repeat(weights / total, self.lengths)) - self.target * np.repeat(
+            weights, self.lengths
+        )
+
+
+def fit_logit(
+    training: RankingRows, held_out: RankingRows | None, columns: Sequence[Column], params: LogitParams
+) -> tuple[LinearTerms, float]:
+    """The terms, and the penalty with which held-out users' choices are told best (the strongest without such users).
+
+    Penalties are tried from the strongest on, each from the weights of the one before, until the held-out loss rises
+    twice. Columns that do not vary within any page drop out. Raises ConfigurationError without a positive label or a
+    column that varies.
+    """
+    terms = _standard_terms(training.checked(), columns)
+    pages = _pages(training, terms, params)
+    judged = None if held_out is None or not len(held_out.groups) else _pages(held_out.checked(), terms, params)
+    weights = np.zeros(len(terms.weight))
+    best: tuple[float, float, NDArray[np.float64]] | None = None
+    worse = 0
+    for l2 in sorted(params.l2, reverse=True):
+        weights = _descend(pages, weights, l2)
+        loss = (
+            0.0 if judged is None else judged.loss((judged.design @ weights.astype(np.float32)).astype(np.float64))[0]
+        )
+        if best is None or loss < best[0]:
+            best, worse = (loss, l2, weights), 0
+        else:
+            worse += 1
+        if judged is None or worse == 2:
+            break
+    if best is None:
+        raise ConfigurationError("the logit needs at least one penalty to try")
+    return replace(terms, weight=best[2]), best[1]
+
+
+def refit(training: RankingRows, terms: LinearTerms, params: LogitParams, l2: float) -> LinearTerms:
+    """The same terms with weights for other rows, starting from those they have."""
+    return replace(terms, weight=_descend(_pages(training, terms, params), terms.weight, l2))
+
+
+def _descend(pages: _Pages, start: NDArray[np.float64], l2: float) -> NDArray[np.float64]:
+    def objective(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        scores = (pages.design @ weights.astype(np.float32)).astype(np.float64)
+        loss, by_score = pages.loss(scores)
+        gradient = (by_score.astype(np.float32) @ pages.design).astype(np.float64)
+        return loss + l2 / 2 * float(weights @ weights), gradient + l2 * weights
+
+    found = minimize(
+        objective, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_STEPS, "ftol": 1e-7, "gtol": 1e-5}
+    )
+    return np.asarray(found.x, dtype=np.float64)
+
+
+def _standard_terms(training: RankingRows, columns: Sequence[Column]) -> LinearTerms:
+    """Terms of weight 0 over the columns that vary within pages, scaled by how much they do."""
+    width = training.features.shape[1]
+    count = len(columns)
+    terms = LinearTerms(
+        feature=np.array([one.feature for one in columns], np.int16),
+        offset=np.array([np.nan if one.offset is None else one.offset for one in columns], np.float32),
+        fill=np.array([one.fill for one in columns], np.float32),
+        mean=np.zeros(count),
+        scale=np.ones(count),
+        weight=np.zeros(count),
+        features_count=np.array([width], np.int64),
+    )
+    if count and int(terms.feature.max()) >= width:
+        raise ConfigurationError(f"the rows have {width} features, the columns of the logit name more")
+    total, within, rows = np.zeros(count), np.zeros(count), 0
+    for pages in _blocks(training):
+        begin, end = pages
+        lengths = training.groups[begin:end].astype(np.int64)
+        first = int(training.groups[:begin].sum())
+        values = terms.transformed(training.features[first : first + int(lengths.sum())])
+        sums = np.add.reduceat(values, np.cumsum(lengths) - lengths, axis=0)
+        centred = values - np.repeat(sums / lengths[:, None], lengths, axis=0)
+        total += sums.sum(axis=0)
+        within += np.einsum("ij,ij->j", centred, centred)
+        rows += len(values)
+    spread = np.sqrt(within / max(rows, 1))
+    mean = total / max(rows, 1)
+    kept = np.flatnonzero(spread > _LEAST_SPREAD * np.maximum(1.0, np.abs(mean)))
+    if not len(kept):
+        raise ConfigurationError("no column varies within a page; there is nothing to rank by")
+    return LinearTerms(
+        feature=terms.feature[kept],
+        offset=terms.offset[kept],
+        fill=terms.fill[kept],
+        mean=mean[kept],
+        scale=spread[kept],
+        weight=np.zeros(len(kept)),
+        features_count=terms.features_count,
+    )
+
+
+def _blocks(rows: RankingRows) -> list[tuple[int, int]]:
+    """[begin, end) of pages that together have about `_ROWS_AT_ONCE` rows."""
+    ends = np.cumsum(rows.groups)
+    cuts = np.unique(np.searchsorted(ends, np.arange(_ROWS_AT_ONCE, int(ends[-1]) + _ROWS_AT_ONCE, _ROWS_AT_ONCE)))
+    edges = np.unique(np.concatenate([[0], np.minimum(cuts + 1, len(ends)), [len(ends)]]))
+    return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+
+
+def _pages(rows: RankingRows, terms: LinearTerms, params: LogitParams) -> _Pages:
+    gains = page_gains(rows, params.label_gain)
+    starts, lengths = starts_of(rows.groups), rows.groups.astype(np.int64)
+    total = np.add.reduceat(gains, starts)
+    if not np.any(total > 0):
+        raise ConfigurationError("no row has a positive label; candidates and label period do not meet")
+    positives = np.add.reduceat(gains > 0, starts)
+    design = np.empty((len(gains), len(terms.feature)), np.float32)
+    for first in range(0, len(gains), _ROWS_AT_ONCE):
+        part = slice(first, first + _ROWS_AT_ONCE)
+        z = (terms.transformed(rows.features[part]) - terms.mean) / terms.scale
+        design[part] = np.clip(z, -Z_LIMIT, Z_LIMIT)
+    share = gains / np.repeat(np.maximum(total, np.finfo(np.float64).tiny), lengths)
+    weight = np.where(total > 0, positives.astype(np.float64) ** params.many, 0.0)
+    return _Pages(design, share.astype(np.float32), weight, starts, lengths)

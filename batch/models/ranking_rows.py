@@ -1,0 +1,68 @@
+"""Rows to learn a ranking from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class RankingRows:
+    """Rows to rank: features float32 [n, F], labels [n] (integers from 0), groups [q] (rows of each query in turn).
+
+    `users` [q] says whose query it is (None: each somebody else's); `weights` float64 [n] how much more than its label
+    says a row's gain counts (None: 1 each).
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.integer]
+    groups: NDArray[np.integer]
+    users: NDArray[np.integer] | None = None
+    weights: NDArray[np.float64] | None = None
+
+    def checked(self) -> RankingRows:
+        """Itself; raises ConfigurationError when the sizes do not go together or the features are not float32."""
+        rows = len(self.features)
+        if self.features.ndim != 2 or self.features.dtype != np.float32:
+            raise ConfigurationError(f"The ranker takes float32 features [n, F], not {self.features.dtype}.")
+        if len(self.labels) != rows or int(self.groups.sum()) != rows:
+            raise ConfigurationError(
+                f"{rows} rows of features, {len(self.labels)} labels and groups of {int(self.groups.sum())} rows "
+                "do not go together."
+            )
+        if len(self.groups) and int(self.groups.min()) < 1:
+            raise ConfigurationError("A group without rows has nothing to rank; leave it out.")
+        if self.users is not None and len(self.users) != len(self.groups):
+            raise ConfigurationError(f"{len(self.groups)} groups of {len(self.users)} users do not go together.")
+        if self.weights is not None and len(self.weights) != rows:
+            raise ConfigurationError(f"{rows} rows and {len(self.weights)} weights do not go together.")
+        return self
+
+    def of_pages(self, chosen: NDArray[np.bool_]) -> RankingRows:
+        """The chosen pages (bool[q]) alone."""
+        rows = np.repeat(chosen, self.groups)
+        return RankingRows(
+            self.features[rows],
+            self.labels[rows],
+            self.groups[chosen],
+            None if self.users is None else self.users[chosen],
+            None if self.weights is None else self.weights[rows],
+        )
+
+
+def starts_of(groups: NDArray[np.integer]) -> NDArray[np.int64]:
+    """int64[q]: the first row of each group."""
+    return np.cumsum(groups, dtype=np.int64) - groups
+
+
+def page_gains(rows: RankingRows, label_gain: Sequence[float]) -> NDArray[np.float64]:
+    """float64[n]: the gain of each row's label times its weight; raises ConfigurationError on a label without gain."""
+    if len(rows.labels) and int(rows.labels.max()) >= len(label_gain):
+        raise ConfigurationError(f"label {int(rows.labels.max())} has no gain among {list(label_gain)}")
+    gains: NDArray[np.float64] = np.asarray(label_gain, dtype=np.float64)[rows.labels]
+    return gains if rows.weights is None else gains * rows.weights
