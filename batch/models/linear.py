@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from scipy import linalg, sparse
 from scipy.linalg import blas, lapack
 
-from batch.models.neighbour_lists import NeighbourLists, tie_ranks, top_of_dense, top_of_sparse, top_of_triples
+from batch.models.neighbour_lists import (
+    NeighbourLists,
+    prune_rows,
+    tie_ranks,
+    top_of_dense,
+    top_of_sparse,
+    top_of_triples,
+)
 
 MOST_EXACT_ITEMS: Final = 25_000
 """LAPACK's Cholesky was seen to crash at 30,000; the exact form is refused from here on."""
@@ -52,11 +59,14 @@ class LinearParams:
     exact_items: int = 13_000
     neighbours: int = 150
     neighbour_popularity: float = -0.25
-    seed: int = 0
 
 
 def fit_linear(
-    weights: sparse.csr_array, params: LinearParams | None = None, progress: Callable[[int, int], None] | None = None
+    weights: sparse.csr_array,
+    params: LinearParams | None = None,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> sparse.csr_array:
     """Scores [source item, target item], float32, all positive, of weights float32 [users, items] above 0.
 
@@ -65,28 +75,30 @@ def fit_linear(
     """
     params = params or LinearParams()
     items = weights.shape[1]
-    gram, penalty = normal_equations(weights, params)
+    gram, penalty = normal_equations(weights, params, seed)
     if items <= params.exact_items:
         try:
-            return exact_linear(gram, penalty, params)
+            return exact_linear(gram, penalty, params, seed)
         except InverseError as error:
             warnings.warn(f"{error}; the local form is fitted instead", RuntimeWarning, stacklevel=2)
     parts = []
     for start in range(0, items, _BLOCK_ITEMS):
         stop = min(start + _BLOCK_ITEMS, items)
-        parts.append(local_targets(gram, penalty, start, stop, params))
+        parts.append(local_targets(gram, penalty, start, stop, params, seed))
         if progress is not None:
             progress(stop, items)
-    return strongest_targets(parts, items, params)
+    return strongest_targets(parts, items, params, seed)
 
 
-def normal_equations(weights: sparse.csr_array, params: LinearParams) -> tuple[sparse.csr_array, NDArray[np.float64]]:
+def normal_equations(
+    weights: sparse.csr_array, params: LinearParams, seed: int
+) -> tuple[sparse.csr_array, NDArray[np.float64]]:
     """The Gram matrix [items, items] of the users' rows as `params` weigh them, and each item's penalty, float64.
 
     Rows are scaled so that an entry's mean square is 1: the regularization then means the same in every shop. The Gram
     matrix is float64 where the exact form will read it, else float32.
     """
-    rows = _heaviest(weights, params.longest_history, tie_ranks(weights.shape[1], params.seed))
+    rows = prune_rows(weights, params.longest_history, tie_ranks(weights.shape[1], seed))
     lengths = np.diff(rows.indptr)
     values = rows.data.astype(np.float64) ** params.weight_power
     values *= np.repeat(np.maximum(lengths, 1).astype(np.float64) ** (params.user_length / 2), lengths)
@@ -101,7 +113,9 @@ def normal_equations(weights: sparse.csr_array, params: LinearParams) -> tuple[s
     return gram, params.regularization * ((1 + squared) / (1 + mean)) ** params.popularity_scaling
 
 
-def exact_linear(gram: sparse.csr_array, penalty: NDArray[np.float64], params: LinearParams) -> sparse.csr_array:
+def exact_linear(
+    gram: sparse.csr_array, penalty: NDArray[np.float64], params: LinearParams, seed: int
+) -> sparse.csr_array:
     """EASE of `normal_equations`, the `list_size` strongest positive targets of each source.
 
     Takes 8 bytes for each pair of items and about items^3 multiplications. Raises InverseError when the inverse is
@@ -112,7 +126,7 @@ def exact_linear(gram: sparse.csr_array, penalty: NDArray[np.float64], params: L
         raise ValueError(f"{items} items are too many to invert; set exact_items to {MOST_EXACT_ITEMS} at most.")
     lower = _inverse(gram, penalty)
     diagonal = np.diagonal(lower).copy()
-    ties = tie_ranks(items, params.seed)
+    ties = tie_ranks(items, seed)
     parts = []
     for start in range(0, items, _BLOCK_ITEMS):
         stop = min(start + _BLOCK_ITEMS, items)
@@ -140,10 +154,10 @@ class TargetColumns:
 
 
 def local_targets(
-    gram: sparse.csr_array, penalty: NDArray[np.float64], start: int, stop: int, params: LinearParams
+    gram: sparse.csr_array, penalty: NDArray[np.float64], start: int, stop: int, params: LinearParams, seed: int
 ) -> TargetColumns:
     """The local form for the targets from `start` to `stop` (exclusive); any slicing gives the same scores."""
-    sources = _neighbourhoods(gram, start, stop, params)
+    sources = _neighbourhoods(gram, start, stop, params, seed)
     scores = np.zeros(sources.shape, np.float32)
     for row, target in enumerate(range(start, stop)):
         chosen = sources[row][sources[row] >= 0]
@@ -156,7 +170,7 @@ def local_targets(
     return TargetColumns(start, sources, scores)
 
 
-def strongest_targets(parts: Sequence[TargetColumns], items: int, params: LinearParams) -> sparse.csr_array:
+def strongest_targets(parts: Sequence[TargetColumns], items: int, params: LinearParams, seed: int) -> sparse.csr_array:
     """The `list_size` best positive targets of each source, float32 [items, items], of the slices of all targets."""
     rows, columns, values = [], [], []
     for part in parts:
@@ -170,7 +184,7 @@ def strongest_targets(parts: Sequence[TargetColumns], items: int, params: Linear
         np.concatenate([np.empty(0, np.float32), *values]),
         row_count=items,
         k=params.list_size,
-        ties=tie_ranks(items, params.seed),
+        ties=tie_ranks(items, seed),
     )
     return _as_matrix(top, items)
 
@@ -202,25 +216,16 @@ def inverse_residual(matrix: sparse.csr_array, lower: NDArray[np.float64]) -> fl
     return float(np.abs(matrix @ product - probes).max(initial=0))
 
 
-def _neighbourhoods(gram: sparse.csr_array, start: int, stop: int, params: LinearParams) -> NDArray[np.int32]:
+def _neighbourhoods(
+    gram: sparse.csr_array, start: int, stop: int, params: LinearParams, seed: int
+) -> NDArray[np.int32]:
     """int32 [targets, neighbours]: the sources that met each target most, -1 pads."""
     rows = gram[start:stop]
     squared = np.maximum(gram.diagonal().astype(np.float64), np.finfo(np.float32).tiny)
     strength = rows.data * squared[rows.indices] ** params.neighbour_popularity
     strength[rows.indices == np.repeat(np.arange(start, stop), np.diff(rows.indptr))] = 0
     met = sparse.csr_array((strength, rows.indices, rows.indptr), shape=rows.shape)
-    return top_of_sparse(met, params.neighbours, tie_ranks(gram.shape[0], params.seed)).indexes
-
-
-def _heaviest(weights: sparse.csr_array, longest: int, ties: NDArray[np.int32]) -> sparse.csr_array:
-    """Each row's `longest` greatest weights, equal ones by `ties`."""
-    lengths = np.diff(weights.indptr)
-    if int(lengths.max(initial=0)) <= longest:
-        return weights
-    rows = np.repeat(np.arange(weights.shape[0]), lengths)
-    order = np.lexsort((ties[weights.indices], -weights.data, rows))
-    kept = order[np.arange(len(order)) - weights.indptr[rows] < longest]
-    return sparse.csr_array((weights.data[kept], (rows[kept], weights.indices[kept])), shape=weights.shape)
+    return top_of_sparse(met, params.neighbours, tie_ranks(gram.shape[0], seed)).indexes
 
 
 def _as_matrix(lists: NeighbourLists, items: int) -> sparse.csr_array:

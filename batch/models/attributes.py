@@ -1,0 +1,141 @@
+"""Items alike by what the catalogue says of them: cosine of hashed, idf-weighted tokens, times a little popularity.
+
+Hashing: Weinberger et al., "Feature Hashing for Large Scale Multitask Learning" (ICML 2009), without signs, so that no
+two tokens cancel. Nothing here needs an interaction: an item nobody has met yet is carried as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import log2
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from batch.models.neighbour_lists import prune_rows, tie_ranks
+from shared.catalog import Product
+
+COLUMNS: Final = 1 << 20
+"""Tokens that share a column are taken for one: with 100,000 different tokens every tenth does."""
+_PAIRS_AT_ONCE: Final = 8_000_000
+_WORDS: Final = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeParams:
+    """How likeness counts.
+
+    category, brand, price, title: what a token of each says beside its rarity; idf_power: exponent of the inverse
+    document frequency; popularity: exponent of the target's popularity; most_items: a token of more items than this is
+    passed over, since it tells little and work grows with its square; list_size: targets kept of each source.
+    """
+
+    category: float = 1.0
+    brand: float = 1.0
+    price: float = 0.5
+    title: float = 0.7
+    idf_power: float = 1.0
+    popularity: float = 0.25
+    most_items: int = 5_000
+    list_size: int = 200
+
+
+def attribute_matrix(products: Sequence[Product], params: AttributeParams | None = None) -> sparse.csr_array:
+    """What the products are, float32 [products, COLUMNS]: rows of length 1, or empty for a product without tokens.
+
+    Equal products give equal rows in every process. Tokens: each category of the path, the brand, two price buckets of
+    half an octave, staggered by half of one, and the distinct words of the title.
+    """
+    params = params or AttributeParams()
+    columns: list[int] = []
+    weights: list[float] = []
+    ends = [0]
+    known: dict[str, int] = {}
+    for product in products:
+        for token, weight in _tokens(product, params):
+            if token not in known:
+                known[token] = token_column(token)
+            columns.append(known[token])
+            weights.append(weight)
+        ends.append(len(columns))
+    matrix = sparse.csr_array(
+        (np.array(weights, np.float64), np.array(columns, np.int64), np.array(ends, np.int64)),
+        shape=(len(products), COLUMNS),
+        dtype=np.float64,
+    )
+    matrix.sum_duplicates()
+    matrix.data = matrix.data * _rarity(matrix, params)
+    matrix.eliminate_zeros()
+    lengths = np.sqrt(matrix.power(2).sum(axis=1))
+    matrix.data = matrix.data / np.repeat(np.where(lengths > 0, lengths, 1.0), np.diff(matrix.indptr))
+    return sparse.csr_array(matrix.astype(np.float32))
+
+
+def fit_attributes(
+    matrix: sparse.csr_array,
+    popularity: NDArray[np.float32],
+    params: AttributeParams | None = None,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> sparse.csr_array:
+    """Scores [source item, target item], float32, all positive: cosine of `attribute_matrix` rows x popularity^p.
+
+    `popularity` float32 [items]; an item without any counts as the least popular of those that have some, so that it is
+    carried. At most `list_size` targets a source, equal ones in a seeded order, an item never its own. Time grows with
+    the sum over tokens of their items squared. `progress` hears (sources done, sources).
+    """
+    params = params or AttributeParams()
+    items = matrix.shape[0]
+    ties = tie_ranks(items, seed)
+    met = popularity > 0
+    least = popularity[met].min() if np.any(met) else 1.0
+    onward = sparse.csr_array(matrix.T)
+    onward.data *= np.maximum(popularity, least)[onward.indices] ** np.float32(params.popularity)
+    pairs = np.concatenate([[0], np.cumsum(np.diff(onward.indptr)[matrix.indices], dtype=np.int64)])[matrix.indptr]
+    blocks = []
+    start = 0
+    while start < items:
+        stop = int(np.searchsorted(pairs, pairs[start] + _PAIRS_AT_ONCE, side="right")) - 1
+        stop = min(max(stop, start + 1), items)
+        block = sparse.csr_array(matrix[start:stop] @ onward)
+        own = np.repeat(np.arange(start, stop), np.diff(block.indptr)) == block.indices
+        block.data[own] = 0
+        block.eliminate_zeros()
+        blocks.append(prune_rows(block, params.list_size, ties))
+        start = stop
+        if progress is not None:
+            progress(stop, items)
+    stacked = sparse.csr_array(sparse.vstack(blocks, format="csr")) if blocks else sparse.csr_array((0, 0))
+    stacked.sort_indices()
+    return sparse.csr_array(stacked.astype(np.float32))
+
+
+def token_column(token: str) -> int:
+    """The column of a token, the same in every process and on every machine."""
+    return int.from_bytes(blake2b(token.encode(), digest_size=8).digest(), "little") % COLUMNS
+
+
+def _tokens(product: Product, params: AttributeParams) -> Iterator[tuple[str, float]]:
+    for name in dict.fromkeys(product.categories):
+        yield f"category {name.casefold()}", params.category
+    if product.brand:
+        yield f"brand {product.brand.casefold()}", params.brand
+    if product.price_cents > 0:
+        half_octaves = 2 * log2(product.price_cents)
+        yield f"price {int(half_octaves)}", params.price
+        yield f"price {int(half_octaves + 0.5)} from the middle", params.price
+    for word in dict.fromkeys(_WORDS.findall(product.title.casefold())):
+        yield f"title {word}", params.title
+
+
+def _rarity(matrix: sparse.csr_array, params: AttributeParams) -> NDArray[np.float64]:
+    """For each entry its column's inverse document frequency, 0 where the column is of too many items."""
+    met = np.bincount(matrix.indices, minlength=COLUMNS)
+    idf = np.log((1 + matrix.shape[0]) / (1 + met)) ** params.idf_power
+    return np.asarray(np.where(met > params.most_items, 0.0, idf)[matrix.indices])
