@@ -64,8 +64,7 @@ def fit_logit(
     """The terms, and the penalty with which held-out users' choices are told best (the strongest without such users).
 
     Penalties are tried from the strongest on, each from the weights of the one before, until the held-out loss rises
-    twice. Columns that do not vary within any page drop out. Raises ConfigurationError without a positive label or a
-    column that varies.
+    twice. Columns that do not vary within any page drop out. Raises ConfigurationError without a positive label.
     """
     terms = _standard_terms(training.checked(), columns)
     pages = _pages(training, terms, params)
@@ -137,7 +136,8 @@ def _standard_terms(training: RankingRows, columns: Sequence[Column]) -> LinearT
     mean = total / max(rows, 1)
     kept = np.flatnonzero(spread > _LEAST_SPREAD * np.maximum(1.0, np.abs(mean)))
     if not len(kept):
-        raise ConfigurationError("no column varies within a page; there is nothing to rank by")
+        kept = np.arange(min(count, 1))  # nothing to rank by: one term, whose weight stays 0
+        spread = np.ones(count)
     return LinearTerms(
         feature=terms.feature[kept],
         offset=terms.offset[kept],

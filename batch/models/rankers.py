@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -22,6 +22,7 @@ from shared.ranking.linear_terms import LinearTerms
 BLEND: Final = "blend"
 LOGIT: Final = "logit"
 LAMBDAMART: Final = "lambdamart"
+RANKERS: Final = (BLEND, LOGIT, LAMBDAMART)
 K: Final = 20
 
 
@@ -40,26 +41,32 @@ class RankersParams:
     folds: int = 4
 
 
-def fit_rankers(training: RankingRows, held_out: RankingRows, params: RankersParams) -> dict[str, TrainedRanker]:
-    """Train all of them on rows of the full feature matrix; `held_out` are other users' rows, to stop and choose by.
+def fit_rankers(
+    training: RankingRows, held_out: RankingRows, params: RankersParams, names: Collection[str] = RANKERS
+) -> dict[str, TrainedRanker]:
+    """Train those of `names` on rows of the full feature matrix; `held_out` are other users', to stop and choose by.
 
     Raises ConfigurationError without a positive label on either side.
     """
     if not len(held_out.groups):
         raise ConfigurationError("no user is left to stop the training on; take more history")
     logit = replace(params.logit, label_gain=params.label_gain)
-    blend_terms, _ = fit_logit(training, held_out, source_scores(), logit)
-    columns = linear_columns(popularity=logit.popularity)
-    logit_terms, l2 = fit_logit(training, held_out, columns, logit)
-    rankers = {BLEND: TrainedRanker(BLEND, blend_terms, None), LOGIT: TrainedRanker(LOGIT, logit_terms, None)}
-    started: list[TrainedRanker] = []
-    if params.start != "logit":
-        started.append(TrainedRanker(LAMBDAMART, None, _boost(training, held_out, params)))
-    if params.start != "zero":
-        before = out_of_fold(training, logit_terms, logit, l2, params.folds)
-        booster = _boost(training, held_out, params, (before, logit_terms.score(held_out.features)))
-        started.append(TrainedRanker(LAMBDAMART, logit_terms, booster))
-    rankers[LAMBDAMART] = max(started, key=lambda one: mean_ndcg(one, held_out, params.label_gain))
+    rankers: dict[str, TrainedRanker] = {}
+    if BLEND in names:
+        rankers[BLEND] = TrainedRanker(BLEND, fit_logit(training, held_out, source_scores(), logit)[0], None)
+    boosted: list[TrainedRanker] = []
+    if LAMBDAMART in names and params.start != "logit":
+        boosted.append(TrainedRanker(LAMBDAMART, None, _boost(training, held_out, params)))
+    if LOGIT in names or (LAMBDAMART in names and params.start != "zero"):
+        terms, l2 = fit_logit(training, held_out, linear_columns(popularity=logit.popularity), logit)
+        if LOGIT in names:
+            rankers[LOGIT] = TrainedRanker(LOGIT, terms, None)
+        if LAMBDAMART in names and params.start != "zero":
+            before = out_of_fold(training, terms, logit, l2, params.folds)
+            booster = _boost(training, held_out, params, (before, terms.score(held_out.features)))
+            boosted.append(TrainedRanker(LAMBDAMART, terms, booster))
+    if boosted:
+        rankers[LAMBDAMART] = max(boosted, key=lambda one: mean_ndcg(one, held_out, params.label_gain))
     return rankers
 
 

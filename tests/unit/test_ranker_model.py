@@ -7,8 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from batch.metrics import ndcg_at
-from batch.models.ranker import RankerParams, RankingRows, flush_tiny, train_ranker
+from batch.models.ranker import RankerParams, flush_tiny, train_ranker
 from batch.models.ranker_onnx import check_export, export_ranker
+from batch.models.ranking_rows import RankingRows
 from shared.errors import ConfigurationError
 
 NAMES = ["signal", "noise_a", "noise_b", "weak"]
