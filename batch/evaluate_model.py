@@ -1,0 +1,160 @@
+"""Measure quality: any data set, any protocol of published tables, through the modules that serve.
+
+  leave_last_out   reads (user, pos, item) rows from --interactions
+  given_split      reads (user, item) rows from --train and --test
+  next_in_session  reads (session, pos, item) rows from --train and (prefix, target) rows from --test
+  next_basket      reads (user, basket_no, item, part: history or future) rows from --interactions
+
+Files are Parquet or CSV; --attributes names (item, attributes) rows. What is made stands in --work: a second call makes
+what is missing. Exit codes: 0 measured, 2 wrong use or input (one line says what to do).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from hashlib import file_digest
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from batch.evaluation.files import ColumnNames
+from batch.evaluation.judge import JudgeParams, judge
+from batch.evaluation.params import Parameters, load_parameters
+from batch.evaluation.protocols import EvaluationPages, EvaluationRequest, make_evaluation_pages
+from batch.evaluation.report import SEGMENT_METRICS, About, Report
+from batch.evaluation.report_files import write_json
+from batch.evaluation.report_text import print_report
+from shared.cli import command
+from shared.events import BEHAVIOUR, EventType
+
+WHAT_IS_ASKED: Final = {
+    "leave_last_out": "the last item of each user, the one before it for the rankers; seen items masked",
+    "given_split": "the published test pairs, a random share of the training pairs for the rankers; seen items masked",
+    "next_in_session": "the next item of every published prefix, later training sessions for the rankers; no mask",
+    "next_basket": "the items of the next basket, the one before it for the rankers; no mask",
+}
+"""In all of them every item of the catalogue is ranked."""
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make pages, judge them, and write the report."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(given)
+    parameters = load_parameters(arguments.params)
+    request = _request(arguments, parameters)
+    pages = make_evaluation_pages(request)
+    report = _judged(arguments, request, pages, given)
+    write_json(report, arguments.out or request.work / "report.json")
+    print_report(report)
+    return 0
+
+
+def _judged(
+    arguments: argparse.Namespace, request: EvaluationRequest, pages: EvaluationPages, given: Sequence[str]
+) -> Report:
+    params = JudgeParams(
+        metric=arguments.metric,
+        max_per_category=request.parameters.sources.max_per_category,
+        rankers=request.parameters.rankers,
+        ablation_label_queries=arguments.ablation,
+        ablation_test_queries=arguments.ablation,
+        seed=request.seed,
+    )
+    return judge(
+        pages.label, pages.test, pages.facts, params, about=_about(arguments, request, given), parts=pages.parts
+    )
+
+
+def _about(arguments: argparse.Namespace, request: EvaluationRequest, given: Sequence[str]) -> About:
+    spared = "the test items" if request.refit else "the test items and the labels"
+    fitted = [
+        "label pages: sources fitted without labels and test items",
+        f"test pages: sources fitted on all but {spared}; histories hold all but the test items",
+        "rankers: learnt on label pages",
+    ]
+    return About(
+        title=arguments.title or request.files[0].stem,
+        protocol=f"{request.protocol}: {WHAT_IS_ASKED[request.protocol]}",
+        fitted=fitted,
+        files={str(path): _sha256(path) for path in request.files},
+        command=shlex.join(["python", "-m", "batch.evaluate_model", *given]),
+        params_file="" if arguments.params is None else str(arguments.params),
+        params_sha256="" if arguments.params is None else _sha256(arguments.params),
+        params=msgspec.to_builtins(asdict(request.parameters)),
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _request(arguments: argparse.Namespace, parameters: Parameters) -> EvaluationRequest:
+    columns = ColumnNames(**{one.name: getattr(arguments, f"{one.name}_column") for one in fields(ColumnNames)})
+    return EvaluationRequest(
+        protocol=arguments.protocol,
+        work=arguments.work,
+        parameters=parameters,
+        interactions=arguments.interactions,
+        train=arguments.train,
+        test=arguments.test,
+        attributes=arguments.attributes,
+        columns=columns,
+        event_type=None if arguments.event_type is None else EventType(arguments.event_type),
+        refit=arguments.refit,
+        test_queries=arguments.test_queries,
+        processes=arguments.processes,
+        seed=arguments.seed,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m batch.evaluate_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--protocol", required=True, choices=list(WHAT_IS_ASKED))
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where what is made stands")
+    files = parser.add_argument_group("files")
+    files.add_argument("--interactions", type=Path, metavar="PATH", help="rows that the protocol splits")
+    files.add_argument("--train", type=Path, metavar="PATH", help="rows to fit on, of a published split")
+    files.add_argument("--test", type=Path, metavar="PATH", help="rows to test on, of a published split")
+    files.add_argument("--attributes", type=Path, metavar="PATH", help="what is known of the items")
+    for one in fields(ColumnNames):
+        default = one.default or "none"
+        files.add_argument(
+            f"--{one.name}-column", default=one.default, metavar="NAME", help=f"its column (default {default})"
+        )
+    how = parser.add_argument_group("how it is measured")
+    how.add_argument("--event-type", choices=sorted(BEHAVIOUR), help="what a row is (default: as the protocol has it)")
+    how.add_argument(
+        "--refit",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="fit sources for the test on the labels too (default yes)",
+    )
+    how.add_argument("--params", type=Path, metavar="FILE", help="JSON of parameters; what it leaves out is default")
+    how.add_argument("--test-queries", type=int, metavar="N", help="a sample of the test queries (default all)")
+    how.add_argument("--metric", default=SEGMENT_METRICS[0], choices=SEGMENT_METRICS, help="what is compared by")
+    how.add_argument(
+        "--ablation",
+        type=int,
+        default=4_000,
+        metavar="N",
+        help="queries for the ablation, 0 none (default %(default)s)",
+    )
+    how.add_argument("--processes", type=int, default=2, metavar="N", help="that make pages (default %(default)s)")
+    how.add_argument("--seed", type=int, default=0, help="of every draw (default %(default)s)")
+    out = parser.add_argument_group("report")
+    out.add_argument("--title", help="of the report (default: the first file's name)")
+    out.add_argument("--out", type=Path, metavar="FILE", help="report.json (default: in the work folder)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
