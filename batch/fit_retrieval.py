@@ -17,8 +17,10 @@ from batch.build_interactions import load_summary
 from batch.catalog_snapshot import load_item_ids, products_at
 from batch.interactions import CART, PURCHASE, REMOVE_FROM_CART, VIEW, Interactions, load_interactions
 from batch.models.als import fit_als, interaction_weights, net_weights
+from batch.models.attributes import attribute_matrix, fit_attributes
 from batch.models.bought_together import assign_baskets, basket_matrix
 from batch.models.cooccurrence import fit_cooccurrence
+from batch.models.linear import fit_linear
 from batch.models.walk import fit_walk
 from batch.periods import SPANS
 from batch.retrieval_span import PARAMS_FILE, RetrievalParams, RetrievalSpan, params_of, save_span
@@ -78,7 +80,7 @@ def fit_retrieval(data: Path, params: RetrievalParams | None = None, sources: So
 
 def fit_span(
     known: Interactions,
-    products: Sequence[Product] | None,  # noqa: ARG001 - what the attributes' lists will read
+    products: Sequence[Product] | None,
     users: int,
     items: int,
     *,
@@ -118,8 +120,13 @@ def fit_span(
         )
     with timed("walk"):
         matrices[ListKind.WALK] = fit_walk(weights, params.walk, seed=params.seed)
-    for kind in (ListKind.LINEAR, ListKind.ATTRIBUTES):
-        matrices[kind] = sparse.csr_array((items, items), dtype=np.float32)
+    with timed("linear"):
+        matrices[ListKind.LINEAR] = fit_linear(weights, params.linear, seed=params.seed)
+    with timed("attributes"):
+        said = sparse.csr_array((items, 1), dtype=np.float32)
+        if products is not None:
+            said = attribute_matrix(products, params.attributes)
+        matrices[ListKind.ATTRIBUTES] = fit_attributes(said, popularity, params.attributes, seed=params.seed)
     with timed("baskets"):
         bought = known.where(known.event_type == PURCHASE)
         basket, basket_count = assign_baskets(bought.user, bought.session, bought.at)

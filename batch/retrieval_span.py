@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from batch.models.als import AlsParams
+from batch.models.attributes import AttributeParams
 from batch.models.bought_together import BoughtTogetherParams
 from batch.models.cooccurrence import CooccurrenceParams
+from batch.models.linear import LinearParams
 from batch.models.similar_items import SimilarParams
 from batch.models.walk import WalkParams
 from batch.periods import Span
@@ -39,6 +41,8 @@ class RetrievalParams:
     als: AlsParams = field(default_factory=AlsParams)
     cooccurrence: CooccurrenceParams = field(default_factory=CooccurrenceParams)
     walk: WalkParams = field(default_factory=WalkParams)
+    linear: LinearParams = field(default_factory=LinearParams)
+    attributes: AttributeParams = field(default_factory=AttributeParams)
     similar: SimilarParams = field(default_factory=SimilarParams)
     bought_together: BoughtTogetherParams = field(default_factory=BoughtTogetherParams)
     popularity_half_life_days: float = 14.0

@@ -25,7 +25,9 @@ from shared.adapters.stage_folder import replace_folder
 from shared.candidates.params import SourceParams
 from shared.candidates.query import ListKind
 from shared.candidates.span import load_source_params
+from shared.catalog import Product
 from shared.errors import ConfigurationError
+from shared.events import ItemId
 
 DAY_MS = 24 * 3600 * 1000
 PERIODS = Periods(60 * DAY_MS, 70 * DAY_MS, 80 * DAY_MS)
@@ -81,7 +83,7 @@ def test_a_span_knows_nothing_of_what_came_later(shop: Path) -> None:
         assert np.abs(found.items.factors[unknown]).max() < 1e-6
         assert found.popularity[unknown].tolist() == [0] * len(unknown)
         assert found.weights[:, unknown].nnz == 0
-        for kind in (ListKind.COOCCURRENCE, ListKind.WALK):
+        for kind in (ListKind.COOCCURRENCE, ListKind.WALK, ListKind.LINEAR):
             matrix = found.matrices[kind]
             assert matrix.nnz > 0
             assert matrix[:, unknown].nnz == matrix[unknown].nnz == 0
@@ -99,12 +101,31 @@ def test_tastes_are_found_by_every_list(shop: Path) -> None:
     found = load_span(shop, "fit")
     for kind in ListKind:
         lists, _ = cut_lists(found, kind, 0, 10, 4)
-        if kind in {ListKind.ATTRIBUTES, ListKind.LINEAR}:
+        if kind is ListKind.ATTRIBUTES:
             assert (lists == -1).all(), "nothing is said of any product"
             continue
         same = (lists // 5 == np.arange(10)[:, None] // 5)[lists >= 0]
         assert same.size >= 10
         assert same.all()
+
+
+def test_attributes_speak_of_what_the_catalogue_says_even_where_nobody_came(shop: Path) -> None:
+    known = load_interactions(shop).known_before(PERIODS.fit_end_at)
+    said = [
+        Product(item_id=ItemId(f"item-{n}"), title=("red tea", "blue cup")[n // 5 % 2])
+        if n != 9
+        else Product(item_id=ItemId("item-9"))
+        for n in range(ITEMS)
+    ]
+    found, _ = fit_span(
+        known, said, USERS, ITEMS, end_at=PERIODS.fit_end_at, params=RetrievalParams(als=AlsParams(factors=2))
+    )
+    lists, _ = cut_lists(found, ListKind.ATTRIBUTES, 0, ITEMS, ITEMS)
+    alike = [{n for n in row.tolist() if n >= 0} for row in lists]
+    assert alike[0] >= {1, 2, 3, 4, LABEL_ONLY, TEST_ONLY}
+    assert not alike[0] & {5, 6, 7, 8, 9}
+    assert alike[LABEL_ONLY] >= {0, 1, 2, 3, 4}
+    assert not alike[9], "of this one nothing was said by then"
 
 
 def test_baskets_are_the_purchases_of_a_session(shop: Path) -> None:
@@ -144,7 +165,7 @@ def test_files_but_the_seconds_are_the_same_bytes_each_time(shop: Path, tmp_path
         if file.name != "seconds.json":
             assert file.read_bytes() == (span_folder(tmp_path, "all") / file.name).read_bytes()
     assert set(json.loads((span_folder(shop, "all") / "seconds.json").read_bytes())) == {
-        "weights", "als", "cooccurrence", "walk", "baskets",
+        "weights", "als", "cooccurrence", "walk", "linear", "attributes", "baskets",
     }  # fmt: skip
 
 

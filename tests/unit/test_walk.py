@@ -64,6 +64,8 @@ def test_a_second_hop_reaches_what_no_user_shares() -> None:
     twice = fit(CHAIN, replace(PLAIN, self_weight=0, second=0.75))
     assert twice[0].tolist() == [0.5, 1, 0.5, 0]
     assert twice[1].tolist() == [1, 1, 1, 0.5]
+    home = fit(CHAIN, replace(PLAIN, self_weight=2, second=0.75))
+    assert (home - np.diag(np.diag(home))).tolist() == (twice - np.diag(np.diag(twice))).tolist(), "no step stays"
 
 
 def test_a_second_hop_below_zero_takes_away_and_leaves_nothing_negative() -> None:
