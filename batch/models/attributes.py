@@ -39,7 +39,7 @@ class AttributeParams:
     brand: float = 1.0
     price: float = 0.5
     title: float = 0.7
-    idf_power: float = 1.0
+    idf_power: float = 2.0
     popularity: float = 0.25
     most_items: int = 5_000
     list_size: int = 200

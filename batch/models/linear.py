@@ -84,7 +84,7 @@ def fit_linear(
     parts = []
     for start in range(0, items, _BLOCK_ITEMS):
         stop = min(start + _BLOCK_ITEMS, items)
-        parts.append(local_targets(gram, penalty, start, stop, params, seed))
+        parts.append(local_targets(gram, penalty, start, stop, params, seed=seed))
         if progress is not None:
             progress(stop, items)
     return strongest_targets(parts, items, params, seed)
@@ -154,7 +154,13 @@ class TargetColumns:
 
 
 def local_targets(
-    gram: sparse.csr_array, penalty: NDArray[np.float64], start: int, stop: int, params: LinearParams, seed: int
+    gram: sparse.csr_array,
+    penalty: NDArray[np.float64],
+    start: int,
+    stop: int,
+    params: LinearParams,
+    *,
+    seed: int,
 ) -> TargetColumns:
     """The local form for the targets from `start` to `stop` (exclusive); any slicing gives the same scores."""
     sources = _neighbourhoods(gram, start, stop, params, seed)
