@@ -15,6 +15,7 @@ from scipy import sparse
 
 from batch.build_interactions import load_summary
 from batch.catalog_snapshot import load_item_ids, products_at
+from batch.evaluation.params import load_parameters
 from batch.interactions import CART, PURCHASE, REMOVE_FROM_CART, VIEW, Interactions, load_interactions
 from batch.models.als import fit_als, interaction_weights, net_weights
 from batch.models.attributes import attribute_matrix, fit_attributes
@@ -23,7 +24,7 @@ from batch.models.cooccurrence import fit_cooccurrence
 from batch.models.linear import fit_linear
 from batch.models.walk import fit_walk
 from batch.periods import SPANS
-from batch.retrieval_span import PARAMS_FILE, RetrievalParams, RetrievalSpan, params_of, save_span
+from batch.retrieval_span import PARAMS_FILE, RetrievalParams, RetrievalSpan, save_span
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.candidates.params import DEFAULT, SourceParams
 from shared.candidates.query import ListKind
@@ -47,11 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--iterations", type=int, help="ALS iterations, instead of the parameters'")
     parser.add_argument("--seed", type=int, help="seed of ALS and of ties, instead of the parameters'")
     arguments = parser.parse_args(argv)
-    params, sources = params_of(arguments.data, arguments.params)
+    of_shop = arguments.data / PARAMS_FILE
+    parameters = load_parameters(arguments.params or (of_shop if of_shop.exists() else None))
+    params = parameters.retrieval
     of_als = {name: getattr(arguments, name) for name in ("factors", "iterations")}
     als = replace(params.als, **{name: value for name, value in of_als.items() if value is not None})
     seed = params.seed if arguments.seed is None else arguments.seed
-    fit_retrieval(arguments.data, replace(params, als=als, seed=seed), sources)
+    fit_retrieval(arguments.data, replace(params, als=als, seed=seed), parameters.sources)
     return 0
 
 

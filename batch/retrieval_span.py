@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -65,23 +65,6 @@ class RetrievalSpan:
     weights: sparse.csr_array
     matrices: Mapping[ListKind, sparse.csr_array]
     baskets: sparse.csr_array
-
-
-def params_of(data: Path, file: Path | None = None) -> tuple[RetrievalParams, SourceParams]:
-    """What a file of parameters says under "retrieval" and "sources", with defaults for what it leaves out.
-
-    Without `file` the shop's own, params.json in its folder, counts if it is there. Raises ConfigurationError when
-    `file` is not there or a document does not fit.
-    """
-    path = file or data / PARAMS_FILE
-    if file is None and not path.exists():
-        return RetrievalParams(), SourceParams()
-    try:
-        document = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-        retrieval = msgspec.convert(document.get("retrieval", {}), RetrievalParams)
-        return retrieval, msgspec.convert(document.get("sources", {}), SourceParams)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise ConfigurationError(f"{path} is no file of parameters: {error}") from error
 
 
 def span_folder(data: Path, span: Span) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -20,7 +19,7 @@ from batch.models.als import AlsParams
 from batch.models.similar_items import similar_items
 from batch.models.walk import WalkParams
 from batch.periods import Periods
-from batch.retrieval_span import RetrievalParams, load_span, params_of, save_span, span_folder
+from batch.retrieval_span import RetrievalParams, load_span, save_span, span_folder
 from shared.adapters.stage_folder import replace_folder
 from shared.candidates.params import SourceParams
 from shared.candidates.query import ListKind
@@ -169,23 +168,25 @@ def test_files_but_the_seconds_are_the_same_bytes_each_time(shop: Path, tmp_path
     }  # fmt: skip
 
 
-def test_parameters_come_from_a_file_or_the_folder_of_the_shop(shop: Path, tmp_path: Path) -> None:
-    tuned = {"retrieval": {"walk": {"second": 0.25}, "list_size": 7}, "sources": {"seeds": 3}, "other": 1}
-    (tmp_path / "params.json").write_text(json.dumps(tuned))
-    for retrieval, sources in (params_of(tmp_path), params_of(shop, tmp_path / "params.json")):
-        assert retrieval == RetrievalParams(walk=WalkParams(second=0.25), list_size=7)
-        assert sources == SourceParams(seeds=3)
-    assert params_of(shop) == (RetrievalParams(), SourceParams())
+def test_parameters_come_from_a_file_or_the_folder_of_the_shop(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_interactions(tmp_path)
-    assert main(["--data", str(tmp_path), "--factors", "8", "--iterations", "1"]) == 0
-    assert load_span(tmp_path, "fit").params == replace(
-        RetrievalParams(), walk=WalkParams(second=0.25), list_size=7, als=AlsParams(factors=8, iterations=1)
+    command = ["--data", str(tmp_path), "--factors", "8", "--iterations", "1"]
+    tuned = {"retrieval": {"walk": {"second": 0.25}, "list_size": 7}, "sources": {"seeds": 3}}
+    (tmp_path / "params.json").write_text(json.dumps(tuned))
+    assert main(command) == 0
+    assert load_span(tmp_path, "fit").params == RetrievalParams(
+        walk=WalkParams(second=0.25), list_size=7, als=AlsParams(factors=8, iterations=1)
     )
     assert load_source_params(tmp_path, "all") == SourceParams(seeds=3)
-    (tmp_path / "params.json").write_text('{"retrieval": {"walk": {"second": "much"}}}')
-    for data, file in ((tmp_path, None), (shop, tmp_path / "none.json")):
-        with pytest.raises(ConfigurationError, match="file of parameters"):
-            params_of(data, file)
+    (tmp_path / "other.json").write_text('{"retrieval": {"seed": 5}}')
+    assert main([*command, "--params", str(tmp_path / "other.json")]) == 0
+    assert load_span(tmp_path, "fit").params == RetrievalParams(als=AlsParams(factors=8, iterations=1), seed=5)
+    assert load_source_params(tmp_path, "all") == SourceParams()
+    (tmp_path / "params.json").write_text('{"retrieval": {"walk": {"third": 1}}}')
+    assert main(command) == 2
+    assert "retrieval.walk.third" in capsys.readouterr().err
 
 
 def test_without_interactions_it_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
