@@ -148,9 +148,9 @@ def default_sources(factors: ItemFactors, params: SourceParams = DEFAULT) -> dic
         AttributesSource(params.attributes_decay),
         SimilarSource(params.similar_decay),
         BoughtTogetherSource(params.bought_together_decay),
-        RepeatSource(),
+        RepeatSource(params.repeat),
         CategorySource(),
-        PopularSource(),
+        PopularSource(params.popular),
         ArrivalsSource(),
     )
     return {source.name: source for source in sources}
@@ -243,12 +243,10 @@ def rank(shelf: Shelf, model: Model, prepared: Prepared, candidates: CandidateSe
 def stranger_scores(retrieval: RetrievalBlock) -> NDArray[np.float32]:
     """float32[n]: how a page is ordered for someone of whom nothing is known: by what is popular now.
 
-    What is popular in the categories she named as favourites comes on top of that; without them that list is empty.
-    Measured on the synthetic shop, popularity ranks a stranger's page three times as well as the ranker does.
+    Where she named favourites, the popular source begins with them. Measured on the synthetic shop, popularity ranks a
+    stranger's page three times as well as the ranker does.
     """
-    sources = list(Retrieval)
-    popular, favourite = sources.index(Retrieval.POPULAR), sources.index(Retrieval.CATEGORY)
-    return np.asarray(retrieval.scores[:, popular] + retrieval.scores[:, favourite])
+    return np.asarray(retrieval.scores[:, list(Retrieval).index(Retrieval.POPULAR)])
 
 
 def item_rows(table: ItemTable, item_ids: Sequence[ItemId]) -> Rows:

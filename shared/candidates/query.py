@@ -37,17 +37,35 @@ class Neighbours:
 
 
 @dataclass(frozen=True, slots=True)
+class Acts:
+    """A user's listed actions, newest first; arrays of length a.
+
+    `items` are places in `History.indexes`, `at` instants in epoch ms and `weights` what an action of its type says.
+    """
+
+    items: NDArray[np.int64]
+    at: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+    @classmethod
+    def none(cls) -> Acts:
+        """She did nothing."""
+        return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """A user's recent distinct items in a release's index, newest first; arrays of length m.
 
     `weights` are those of the strongest action on each item, `at` the newest action's instant (epoch ms) and
-    `counts` how many listed actions touch it.
+    `counts` how many listed actions touch it; `acts` are those actions themselves.
     """
 
     indexes: Indexes
     weights: NDArray[np.float64]
     at: NDArray[np.int64]
     counts: NDArray[np.int64]
+    acts: Acts = field(default_factory=Acts.none)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +125,6 @@ def history_of(user: UserView, index_of_row: NDArray[np.int32]) -> History:
     strongest = np.zeros(len(distinct))
     np.maximum.at(strongest, inverse, weights)
     order = np.argsort(first, kind="stable")
-    return History(distinct[order], strongest[order], at[first[order]], counts[order])
+    places = np.argsort(order)
+    acts = Acts(places[inverse], at, weights)
+    return History(distinct[order], strongest[order], at[first[order]], counts[order], acts)

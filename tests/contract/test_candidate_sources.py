@@ -44,11 +44,11 @@ ANSWERS: dict[Retrieval, list[int]] = {
     Retrieval.BOUGHT_TOGETHER: [2, 3, 6, 5],  # the viewed seed takes no part
     Retrieval.REPEAT: [1, 0, 4],
     Retrieval.CATEGORY: [3, 2, 7, 6, 5],
-    Retrieval.POPULAR: [11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0],
+    Retrieval.POPULAR: [3, 11, 10, 9, 2, 8, 7, 6, 5, 1, 4, 0],  # A three times lifted, B a tenth: they are her taste
     Retrieval.ARRIVALS: [2, 9, 10],
 }
 STRANGERS: dict[Retrieval, list[int]] = {
-    Retrieval.POPULAR: ANSWERS[Retrieval.POPULAR],
+    Retrieval.POPULAR: list(range(COUNT))[::-1],
     Retrieval.ARRIVALS: [9, 2, 10],
 }
 
