@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from batch.evaluation.report import Report
+from batch.evaluation.report_page import page_of
 from shared.errors import ConfigurationError
 
 
@@ -14,6 +15,12 @@ def write_json(report: Report, path: Path) -> None:
     """Indented, names in the order they are declared in; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+
+
+def write_page(report: Report, path: Path) -> None:
+    """The report as a page of HTML; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page_of(report), encoding="utf-8")
 
 
 def read_json(path: Path) -> Report:
