@@ -123,9 +123,9 @@ def build_release(data: Path, live: LiveSource, *, created_at: int) -> ReleaseMa
 
 
 def extra_files(data: Path) -> dict[str, bytes]:
-    """What a bundle may lack: the trees that explain the ranker, where its export left them."""
-    trees = data / "nightly/onnx/trees.npz"
-    return {TREES: trees.read_bytes()} if trees.exists() else {}
+    """What a bundle may lack: the parts that explain the ranker, where its export left them."""
+    parts = data / "nightly/onnx/parts.npz"
+    return {TREES: parts.read_bytes()} if parts.exists() else {}
 
 
 def serving_sources(lake: LakeManifest, live: LiveSource) -> tuple[EventSource, ...]:

@@ -1,4 +1,4 @@
-"""Stage: the ranker as ONNX and its trees as paths, behind the gates that both say what LightGBM says."""
+"""Stage: the ranker as ONNX and its parts for explanations, behind the gates that both say what the ranker says."""
 
 from __future__ import annotations
 
@@ -9,47 +9,60 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-import lightgbm as lgb
 import msgspec
 import numpy as np
 
-from batch.models.ranker_onnx import check_export, export_ranker
-from batch.models.ranker_trees import check_contributions, tree_paths
+from batch.models.ranker_onnx import ExportGateError, check_export
+from batch.models.ranker_trees import CONTRIBUTION_TOLERANCE, check_contributions
+from batch.models.trained_ranker import TrainedRanker
 from shared.adapters.stage_folder import replace_folder
 from shared.cli import command
-from shared.errors import ConfigurationError
-from shared.features.vector import SCHEMA
+from shared.features.vector import Matrix
 from shared.ranking.page_table import load_pages
+from shared.ranking.ranker_parts import RankerParts
 
 GATE_ROWS: Final = 20_000
+_EXPLAINED_ROWS: Final = 512
 
 
 def export(data: Path) -> None:
-    """Write nightly/onnx/{ranker.onnx, trees.npz, gate.json}.
+    """Write nightly/onnx/{ranker.onnx, parts.npz, gate.json}.
 
-    Raises ExportGateError when the export ranks, or the trees explain, otherwise than LightGBM does.
+    Raises ExportGateError when the export ranks, or its parts explain, otherwise than the ranker does.
     """
-    model = data / "nightly/ranker/model.txt"
-    if not model.exists():
-        raise ConfigurationError(f"{model} is not there; run python -m batch.train_ranker --data {data} first")
-    booster = lgb.Booster(model_file=str(model))
-    exported = export_ranker(booster, SCHEMA.names)
+    ranker = TrainedRanker.load(data / "nightly/ranker")
+    exported = ranker.to_onnx()
     rows = load_pages(data, "test").features
     step = max(len(rows) // GATE_ROWS, 1)
     sample = np.ascontiguousarray(rows[::step][:GATE_ROWS])
-    report = check_export(booster, exported, sample)
-    paths = tree_paths(booster)
-    explained = check_contributions(booster, paths, sample)
+    report = check_export(ranker.booster, exported, sample, ranker.terms)
+    parts = ranker.parts()
+    explained = _check_parts(ranker, parts, sample)
     with replace_folder(data / "nightly/onnx") as folder:
         (folder / "ranker.onnx").write_bytes(exported)
-        (folder / "trees.npz").write_bytes(paths.encode())
+        (folder / "parts.npz").write_bytes(parts.encode())
         measured = {**asdict(report), "contribution_error": explained}
         (folder / "gate.json").write_bytes(msgspec.json.format(msgspec.json.encode(measured)))
     print(
-        f"{len(exported):,} bytes; score error at most {report.given.max_error:.1e} on {report.given.rows:,} rows, "
-        f"{report.on_threshold.max_error:.1e} on {report.on_threshold.rows:,} on thresholds; order equal; "
-        f"contributions differ by at most {explained:.1e}"
+        f"{ranker.name}: {len(exported):,} bytes; score error at most {report.given.max_error:.1e} on "
+        f"{report.given.rows:,} rows, {report.on_threshold.max_error:.1e} on {report.on_threshold.rows:,} on "
+        f"thresholds; order equal; contributions differ by at most {explained:.1e}"
     )
+
+
+def _check_parts(ranker: TrainedRanker, parts: RankerParts, rows: Matrix) -> float:
+    """The largest error, in units of max(1, |score|), of trees against LightGBM and of sums against scores."""
+    error = 0.0
+    if ranker.booster is not None and parts.trees is not None:
+        error = check_contributions(ranker.booster, parts.trees, rows)
+    rows = rows[:_EXPLAINED_ROWS]
+    scores = ranker.exact_score(rows)
+    found = parts.contributions(rows)
+    apart = np.abs(found.values.sum(axis=1) + found.expected - scores) / np.maximum(1.0, np.abs(scores))
+    error = max(error, float(apart.max(initial=0.0)))
+    if not error <= CONTRIBUTION_TOLERANCE:
+        raise ExportGateError(f"the ranker's parts add up to other scores than its own, by {error:.1e}; do not publish")
+    return error
 
 
 @command

@@ -26,13 +26,12 @@ class LogitParams:
     """How the conditional logit is fitted.
 
     l2: penalties on the squared standardised weights per page, of which the held-out users choose; popularity: may it
-    read what says the same of an item to everyone; many: how much more a page with n positives counts, as n ** many.
+    read what says the same of an item to everyone; many: a page with n positives counts n ** many times.
     """
 
     l2: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0001)
     popularity: bool = False
     many: float = 0.5
-    label_gain: tuple[float, ...] = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,11 @@ class _Pages:
 
 
 def fit_logit(
-    training: RankingRows, held_out: RankingRows | None, columns: Sequence[Column], params: LogitParams
+    training: RankingRows,
+    held_out: RankingRows | None,
+    columns: Sequence[Column],
+    params: LogitParams,
+    label_gain: Sequence[float],
 ) -> tuple[LinearTerms, float]:
     """The terms, and the penalty with which held-out users' choices are told best (the strongest without such users).
 
@@ -67,8 +70,10 @@ def fit_logit(
     twice. Columns that do not vary within any page drop out. Raises ConfigurationError without a positive label.
     """
     terms = _standard_terms(training.checked(), columns)
-    pages = _pages(training, terms, params)
-    judged = None if held_out is None or not len(held_out.groups) else _pages(held_out.checked(), terms, params)
+    pages = _pages(training, terms, params, label_gain)
+    judged = (
+        None if held_out is None or not len(held_out.groups) else _pages(held_out.checked(), terms, params, label_gain)
+    )
     weights = np.zeros(len(terms.weight))
     best: tuple[float, float, NDArray[np.float64]] | None = None
     worse = 0
@@ -88,9 +93,11 @@ def fit_logit(
     return replace(terms, weight=best[2]), best[1]
 
 
-def refit(training: RankingRows, terms: LinearTerms, params: LogitParams, l2: float) -> LinearTerms:
+def refit(
+    training: RankingRows, terms: LinearTerms, params: LogitParams, label_gain: Sequence[float], l2: float
+) -> LinearTerms:
     """The same terms with weights for other rows, starting from those they have."""
-    return replace(terms, weight=_descend(_pages(training, terms, params), terms.weight, l2))
+    return replace(terms, weight=_descend(_pages(training, terms, params, label_gain), terms.weight, l2))
 
 
 def _descend(pages: _Pages, start: NDArray[np.float64], l2: float) -> NDArray[np.float64]:
@@ -142,8 +149,9 @@ def _standard_terms(training: RankingRows, columns: Sequence[Column]) -> LinearT
         feature=terms.feature[kept],
         offset=terms.offset[kept],
         fill=terms.fill[kept],
-        mean=mean[kept],
-        scale=spread[kept],
+        # float32 numbers, so that the exported graph subtracts and divides by the very same.
+        mean=mean[kept].astype(np.float32).astype(np.float64),
+        scale=spread[kept].astype(np.float32).astype(np.float64),
         weight=np.zeros(len(kept)),
         features_count=terms.features_count,
     )
@@ -157,8 +165,8 @@ def _blocks(rows: RankingRows) -> list[tuple[int, int]]:
     return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
 
-def _pages(rows: RankingRows, terms: LinearTerms, params: LogitParams) -> _Pages:
-    gains = page_gains(rows, params.label_gain)
+def _pages(rows: RankingRows, terms: LinearTerms, params: LogitParams, label_gain: Sequence[float]) -> _Pages:
+    gains = page_gains(rows, label_gain)
     starts, lengths = starts_of(rows.groups), rows.groups.astype(np.int64)
     total = np.add.reduceat(gains, starts)
     if not np.any(total > 0):

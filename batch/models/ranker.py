@@ -22,8 +22,8 @@ _TOP: Final = 20
 class RankerParams:
     """How LambdaMART is trained; the defaults hold back, because larger ensembles only learnt noise and serve slower.
 
-    label_gain: gain of each label from 0; truncation: positions from the top whose pairs count; popularity: may it
-    read what says the same of an item to everyone.
+    truncation: positions from the top whose pairs count; popularity: may it read what says the same of an item to
+    everyone.
     """
 
     leaves: int = 15
@@ -34,7 +34,6 @@ class RankerParams:
     min_data_in_leaf: int = 200
     popularity: bool = True
     max_bin: int = 63
-    label_gain: tuple[float, ...] = (0.0, 1.0)
     truncation: int = 30
     patience: int = 20
     seed: int = 0
@@ -46,6 +45,7 @@ def train_ranker(
     held_out: RankingRows,
     *,
     params: RankerParams | None = None,
+    label_gain: Sequence[float] = (0.0, 1.0),
     feature_names: list[str] | None = None,
     start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     unread: Sequence[int] = (),
@@ -54,9 +54,10 @@ def train_ranker(
 
     The held-out queries must be other users', or the ranker learns users by heart. The booster keeps its best iteration
     alone. Features and model are float32-safe for export: |x| < 1e-30 becomes 0, no categorical features, zero is no
-    missing value. With `start`, a score of each training and each held-out row, the trees learn what that score lacks
-    and theirs has to be added to it; columns in `unread` are not split on. The same seed and rows give the same trees.
-    Raises ConfigurationError on sizes that do not match or training rows without a positive.
+    missing value. `label_gain` is the gain of each label from 0. With `start`, a score of each training and each
+    held-out row, the trees learn what that score lacks and theirs has to be added to it; columns in `unread` are not
+    split on. The same seed and rows give the same trees. Raises ConfigurationError on sizes that do not match or
+    training rows without a positive.
     """
     params = params or RankerParams()
     if not np.any(training.checked().labels > 0):
@@ -81,7 +82,7 @@ def train_ranker(
         init_score=None if start is None else start[1],
     )
     booster = lgb.train(
-        {**_dataset_params(params), **_training_params(params)},
+        {**_dataset_params(params), **_training_params(params), "label_gain": list(label_gain)},
         train_set,
         num_boost_round=params.trees,
         valid_sets=[valid_set],
@@ -125,7 +126,6 @@ def _training_params(params: RankerParams) -> dict[str, Any]:
         "objective": "lambdarank",
         "metric": "ndcg",
         "eval_at": [_TOP],
-        "label_gain": list(params.label_gain),
         "lambdarank_truncation_level": params.truncation,
         "num_leaves": params.leaves,
         "learning_rate": params.learning_rate,

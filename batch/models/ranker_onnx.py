@@ -27,7 +27,7 @@ from batch.models.dumped_trees import (
     splits_with_bounds,
     walk,
 )
-from batch.models.linear_onnx import linear_nodes
+from batch.models.linear_onnx import edge_rows, linear_nodes
 from shared.errors import RecommndrError, SchemaMismatch
 from shared.ranking.linear_terms import LinearTerms
 from shared.ranking.scorer import OnnxScorer
@@ -126,9 +126,15 @@ def export_parts(booster: lgb.Booster | None, terms: LinearTerms | None, feature
     return serialized
 
 
-def compare_scores(booster: lgb.Booster, onnx_bytes: bytes, features: NDArray[np.float32]) -> ScoreComparison:
+def compare_scores(
+    booster: lgb.Booster | None, onnx_bytes: bytes, features: NDArray[np.float32], terms: LinearTerms | None = None
+) -> ScoreComparison:
     """Scores float32 features [n, F] with both models, the ONNX one as serving does, and counts the differences."""
-    expected = np.asarray(booster.predict(features, num_threads=1), dtype=np.float64)
+    expected = np.zeros(len(features))
+    if booster is not None:
+        expected += np.asarray(booster.predict(features, num_threads=1), dtype=np.float64)
+    if terms is not None:
+        expected += terms.score(features)
     actual = OnnxScorer(onnx_bytes).score(features).astype(np.float64)
     scale = np.maximum(1.0, np.abs(expected))
     errors = np.abs(actual - expected) / scale
@@ -141,22 +147,32 @@ def compare_scores(booster: lgb.Booster, onnx_bytes: bytes, features: NDArray[np
     )
 
 
-def check_export(booster: lgb.Booster, onnx_bytes: bytes, features: NDArray[np.float32]) -> ExportReport:
+def check_export(
+    booster: lgb.Booster | None, onnx_bytes: bytes, features: NDArray[np.float32], terms: LinearTerms | None = None
+) -> ExportReport:
     """The gate of every export: float32 features [n, F], and rows on the thresholds, score and rank alike.
 
-    Every split is tried on both sides of its threshold. Raises ``ExportGateError`` on a score difference above
-    ``SCORE_TOLERANCE`` x max(1, |score|), or if two rows further apart than that change places or tie.
+    Every split is tried on both sides of its threshold, every term where its transform turns or is cut. Raises
+    ``ExportGateError`` on a score difference above ``SCORE_TOLERANCE`` x max(1, |score|), or if two rows further apart
+    than that change places or tie.
     """
-    splits = sum(tree["num_leaves"] - 1 for tree in booster.dump_model()["tree_info"])
-    adversarial = on_threshold_rows(booster, np.random.default_rng(_GATE_SEED), max(_GATE_ROWS, 2 * splits))
+    rng = np.random.default_rng(_GATE_SEED)
+    if booster is not None:
+        splits = sum(tree["num_leaves"] - 1 for tree in booster.dump_model()["tree_info"])
+        adversarial = on_threshold_rows(booster, rng, max(_GATE_ROWS, 2 * splits))
+    else:
+        adversarial = features[rng.integers(len(features), size=_GATE_ROWS)] if len(features) else features
+    if terms is not None:
+        adversarial = np.vstack([adversarial, edge_rows(terms, rng, adversarial)])
     report = ExportReport(
-        given=compare_scores(booster, onnx_bytes, features),
-        on_threshold=compare_scores(booster, onnx_bytes, adversarial),
+        given=compare_scores(booster, onnx_bytes, features, terms),
+        on_threshold=compare_scores(booster, onnx_bytes, adversarial, terms),
     )
     if not (report.given.exact and report.on_threshold.exact):
         raise ExportGateError(
-            f"The ONNX model does not rank as LightGBM does: on the given rows {report.given}, on threshold rows "
-            f"{report.on_threshold}. Do not publish it; export with export_ranker and train on float32 features."
+            f"The ONNX model does not rank as {'LightGBM' if terms is None else 'its terms and trees'} does: on the "
+            f"given rows {report.given}, on threshold rows {report.on_threshold}. Do not publish it; export with "
+            "export_ranker and train on float32 features."
         )
     return report
 

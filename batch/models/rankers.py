@@ -50,23 +50,23 @@ def fit_rankers(
     """
     if not len(held_out.groups):
         raise ConfigurationError("no user is left to stop the training on; take more history")
-    logit = replace(params.logit, label_gain=params.label_gain)
+    logit, gains = params.logit, params.label_gain
     rankers: dict[str, TrainedRanker] = {}
     if BLEND in names:
-        rankers[BLEND] = TrainedRanker(BLEND, fit_logit(training, held_out, source_scores(), logit)[0], None)
+        rankers[BLEND] = TrainedRanker(BLEND, fit_logit(training, held_out, source_scores(), logit, gains)[0], None)
     boosted: list[TrainedRanker] = []
     if LAMBDAMART in names and params.start != "logit":
         boosted.append(TrainedRanker(LAMBDAMART, None, _boost(training, held_out, params)))
     if LOGIT in names or (LAMBDAMART in names and params.start != "zero"):
-        terms, l2 = fit_logit(training, held_out, linear_columns(popularity=logit.popularity), logit)
+        terms, l2 = fit_logit(training, held_out, linear_columns(popularity=logit.popularity), logit, gains)
         if LOGIT in names:
             rankers[LOGIT] = TrainedRanker(LOGIT, terms, None)
         if LAMBDAMART in names and params.start != "zero":
-            before = out_of_fold(training, terms, logit, l2, params.folds)
+            before = out_of_fold(training, terms, params, l2)
             booster = _boost(training, held_out, params, (before, terms.score(held_out.features)))
             boosted.append(TrainedRanker(LAMBDAMART, terms, booster))
     if boosted:
-        rankers[LAMBDAMART] = max(boosted, key=lambda one: mean_ndcg(one, held_out, params.label_gain))
+        rankers[LAMBDAMART] = max(boosted, key=lambda one: mean_ndcg(one, held_out, gains))
     return rankers
 
 
@@ -105,20 +105,18 @@ def page_ndcg(
     return np.divide(found, ideal, out=np.zeros_like(found), where=ideal > 0)
 
 
-def out_of_fold(
-    training: RankingRows, terms: LinearTerms, params: LogitParams, l2: float, folds: int
-) -> NDArray[np.float64]:
+def out_of_fold(training: RankingRows, terms: LinearTerms, params: RankersParams, l2: float) -> NDArray[np.float64]:
     """float64[n]: each row's score by a logit that saw none of its user's pages."""
     users = (
         np.arange(len(training.groups)) if training.users is None else np.unique(training.users, return_inverse=True)[1]
     )
     if int(users.max(initial=0)) < 1:
         return terms.score(training.features)
-    fold = np.random.default_rng(0).permutation(int(users.max()) + 1)[users] % max(folds, 2)
+    fold = np.random.default_rng(0).permutation(int(users.max()) + 1)[users] % max(params.folds, 2)
     scores = np.empty(len(training.labels))
     for number in np.unique(fold).tolist():
         left_out = fold == number
-        others = refit(training.of_pages(~left_out), terms, params, l2)
+        others = refit(training.of_pages(~left_out), terms, params.logit, params.label_gain, l2)
         rows = np.repeat(left_out, training.groups)
         scores[rows] = others.score(training.features[rows])
     return scores
@@ -130,8 +128,13 @@ def _boost(
     params: RankersParams,
     start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> lgb.Booster:
-    boosting = replace(params.lambdamart, label_gain=params.label_gain)
-    unread = [] if boosting.popularity else [place for place, one in enumerate(FEATURES) if is_popularity(one)]
+    blind = not params.lambdamart.popularity
     return train_ranker(
-        training, held_out, params=boosting, feature_names=[one.name for one in FEATURES], start=start, unread=unread
+        training,
+        held_out,
+        params=params.lambdamart,
+        label_gain=params.label_gain,
+        feature_names=[one.name for one in FEATURES],
+        start=start,
+        unread=[place for place, one in enumerate(FEATURES) if blind and is_popularity(one)],
     )

@@ -24,7 +24,7 @@ SCORE_TOLERANCE: Final = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class FeatureShare:
-    """One feature of one item: its value, and what it added to the score (TreeSHAP)."""
+    """One feature of one item: its value, and what it added to the score (its Shapley value)."""
 
     feature: str
     value: float
@@ -42,7 +42,7 @@ class ScoreParts:
 
 @dataclass(frozen=True, slots=True)
 class PageExplanation:
-    """`scores` of the shown items in order, None where the ranker did not score or its trees are not at hand."""
+    """`scores` of the shown items in order, None where the ranker did not score or its parts are not at hand."""
 
     scores: Sequence[ScoreParts] | None
     removed_examples: Mapping[str, Sequence[ItemId]]
@@ -51,13 +51,13 @@ class PageExplanation:
 def score_parts(release: LoadedRelease, features: Matrix, scores: NDArray[np.floating]) -> list[ScoreParts] | None:
     """Each row of float32[n, F] explained.
 
-    None when the release brings no trees, or when these scores [n] are not what they say: a stranger's page is ordered
-    by popularity.
+    None when the release does not bring the ranker's parts, or when these scores [n] are not what they say: a
+    stranger's page is ordered by popularity.
     """
-    if release.trees is None:
+    if release.ranker_parts is None:
         return None
     names = release.manifest.feature_names
-    found = release.trees.contributions(features)
+    found = release.ranker_parts.contributions(features)
     said = found.values.sum(axis=1) + found.expected
     if np.any(np.abs(said - scores) > SCORE_TOLERANCE * np.maximum(1.0, np.abs(said))):
         return None

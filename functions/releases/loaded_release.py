@@ -17,7 +17,7 @@ from shared.features.vector import SCHEMA
 from shared.ingest.lake import read_manifest
 from shared.ingest.partitioning import with_live
 from shared.ports import BlobStore
-from shared.ranking.contributions import TreePaths
+from shared.ranking.ranker_parts import RankerParts
 from shared.ranking.scorer import OnnxScorer
 from shared.recommend import Model, default_sources
 from shared.releases.bundle import Bundle, load_bundle
@@ -29,7 +29,7 @@ from shared.search.live import LiveIndex
 class LoadedRelease:
     """What a page needs of one release. `index_of` maps item hashes to the release's dense index.
 
-    `trees` explains the ranker's scores; releases that older code built, or of another kind of ranker, have none.
+    `ranker_parts` explain the ranker's scores; releases that older code built, or of another kind of ranker, have none.
     """
 
     manifest: ReleaseManifest
@@ -39,7 +39,7 @@ class LoadedRelease:
     user_buckets: int
     items: FollowedItems
     search: LiveIndex
-    trees: TreePaths | None = None
+    ranker_parts: RankerParts | None = None
 
     @property
     def release_id(self) -> str:
@@ -85,7 +85,7 @@ class ReleaseLoader:
             user_buckets=self._lists.user_buckets(release_id),
             items=items,
             search=search,
-            trees=_trees(bundle),
+            ranker_parts=_ranker_parts(bundle),
         )
 
     def _sources(self, manifest: ReleaseManifest) -> tuple[EventSource, ...]:
@@ -99,13 +99,15 @@ class ReleaseLoader:
         return tuple(with_live([one], known[0])[0] if one.name == self._live.name else one for one in sources)
 
 
-def _trees(bundle: Bundle) -> TreePaths | None:
+def _ranker_parts(bundle: Bundle) -> RankerParts | None:
     if bundle.trees is None:
         return None
-    trees = TreePaths.decode(bundle.trees)
-    if int(trees.features_count[0]) != len(SCHEMA.names):
-        raise SchemaMismatch(f"release {bundle.manifest.release_id} has trees of another schema than its ranker")
-    return trees
+    parts = RankerParts.decode(bundle.trees)
+    if parts.features_count != len(SCHEMA.names):
+        raise SchemaMismatch(
+            f"release {bundle.manifest.release_id} explains scores of another schema than its ranker's"
+        )
+    return parts
 
 
 def _model(bundle: Bundle, scorer: OnnxScorer) -> Model:

@@ -29,7 +29,7 @@ class Bundle:
     """A release in memory. The catalogue snapshot's order is the dense item index.
 
     `factors` is float32[n_items, d]; `ranker` an ONNX model as bytes. Bundles of older code have neither `search` (the
-    full-text index, an SQLite database) nor `trees` (the ranker's trees as numpy arrays, for explanations).
+    full-text index, an SQLite database) nor `trees` (what explains the ranker: `shared.ranking.ranker_parts`).
     """
 
     manifest: ReleaseManifest

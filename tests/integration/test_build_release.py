@@ -90,7 +90,7 @@ def test_the_bundle_brings_the_trees_that_explain_its_ranker_where_there_are_any
     blobs = FolderBlobStore(shop)
     bare = build_release(shop, LIVE, created_at=1)
     assert load_bundle(blobs, bare.release_id).trees is None
-    (shop / "nightly/onnx/trees.npz").write_bytes(b"paths")
+    (shop / "nightly/onnx/parts.npz").write_bytes(b"paths")
     explained = build_release(shop, LIVE, created_at=1)
     assert explained.release_id != bare.release_id
     assert load_bundle(blobs, explained.release_id).trees == b"paths"

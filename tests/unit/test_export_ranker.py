@@ -1,4 +1,4 @@
-"""The stage that exports the ranker leaves the trees that explain it, held to LightGBM's own contributions."""
+"""The stage that exports the ranker leaves the parts that explain it, held to LightGBM's own contributions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from batch import export_ranker
+from batch.models import trained_ranker
 from batch.models.ranker_onnx import ExportGateError
 from batch.models.ranker_trees import tree_paths
 from shared.features.vector import SCHEMA
 from shared.ranking.contributions import TreePaths
 from shared.ranking.page_table import PageTable
+from shared.ranking.ranker_parts import RankerParts
 
 PAGES, LENGTH = 40, 20
 
@@ -48,8 +50,9 @@ def data(tmp_path: Path) -> Path:
 
 def test_the_trees_lie_beside_the_onnx_form_and_the_gate_says_how_exact_they_are(data: Path) -> None:
     assert export_ranker.main(["--data", str(data)]) == 0
-    paths = TreePaths.decode((data / "nightly/onnx/trees.npz").read_bytes())
-    assert int(paths.features_count[0]) == len(SCHEMA.names)
+    parts = RankerParts.decode((data / "nightly/onnx/parts.npz").read_bytes())
+    assert parts.features_count == len(SCHEMA.names)
+    assert parts.terms is None
     gate = msgspec.json.decode((data / "nightly/onnx/gate.json").read_bytes())
     assert gate["contribution_error"] < 1e-9
     assert gate["given"]["wrong_rows"] == 0
@@ -61,7 +64,7 @@ def test_trees_that_explain_otherwise_stop_the_export(data: Path, monkeypatch: p
         paths.value[0] += 1.0
         return paths
 
-    monkeypatch.setattr(export_ranker, "tree_paths", skewed)
+    monkeypatch.setattr(trained_ranker, "tree_paths", skewed)
     with pytest.raises(ExportGateError, match="explain scores otherwise"):
         export_ranker.export(data)
     assert not (data / "nightly/onnx").exists()
