@@ -11,35 +11,28 @@ from numpy.typing import NDArray
 from shared.features.definitions import Retrieval
 
 TEMPLATES: Final[Mapping[Retrieval, str]] = {
-    Retrieval.ALS: "because shoppers with your taste like it",
-    Retrieval.COOCCURRENCE: "because others went on to this after {seed}",
-    Retrieval.WALK: "because shoppers of {seed} like it",
-    Retrieval.LINEAR: "goes well with {seed} and what else you like",
-    Retrieval.ATTRIBUTES: "because it is like {seed}",
     Retrieval.SIMILAR: "because you viewed {seed}",
+    Retrieval.COOCCURRENCE: "because others went on to this after {seed}",
+    Retrieval.WALK: "because shoppers of {seed} chose it as well",
+    Retrieval.LINEAR: "goes with {seed} and what else you like",
+    Retrieval.ATTRIBUTES: "because it is like {seed}",
     Retrieval.BOUGHT_TOGETHER: "often bought together with {seed}",
     Retrieval.REPEAT: "because you looked at it before",
+    Retrieval.ALS: "because shoppers with your taste like it",
     Retrieval.CATEGORY: "popular in {category}, which you like",
-    Retrieval.POPULAR: "popular right now",
     Retrieval.ARRIVALS: "new in the shop",
+    Retrieval.POPULAR: "popular in {category} right now",
 }
+"""The more personal a source, the earlier."""
+SEEDLESS: Final = TEMPLATES[Retrieval.ALS]
 FILLER: Final = "popular in this shop"
 EXPLORED: Final = "new: we would like to know what you think of it"
 
-PERSONAL_FIRST: Final = (
-    Retrieval.SIMILAR,
-    Retrieval.COOCCURRENCE,
-    Retrieval.WALK,
-    Retrieval.LINEAR,
-    Retrieval.ATTRIBUTES,
-    Retrieval.BOUGHT_TOGETHER,
-    Retrieval.REPEAT,
-    Retrieval.ALS,
-    Retrieval.CATEGORY,
-    Retrieval.ARRIVALS,
-    Retrieval.POPULAR,
-)
+PERSONAL_FIRST: Final = tuple(TEMPLATES)
 _COLUMN: Final = {name: column for column, name in enumerate(Retrieval)}
+
+if _SPEECHLESS := [str(name) for name in Retrieval if name not in TEMPLATES]:
+    raise TypeError(f"sources without a sentence in {__name__}.TEMPLATES: {', '.join(_SPEECHLESS)}")
 
 
 def carrying_source(ranks: NDArray[np.int16]) -> Retrieval | None:
@@ -54,10 +47,12 @@ def carrying_source(ranks: NDArray[np.int16]) -> Retrieval | None:
 
 
 def reason(source: Retrieval | None, seed_title: str | None, category: str) -> str:
-    """The sentence; a template whose seed is not known falls back to the general one."""
+    """The sentence; a template whose seed or category is not known falls back to a general one."""
     if source is None:
         return FILLER
     template = TEMPLATES[source]
     if "{seed}" in template and not seed_title:
-        return TEMPLATES[Retrieval.ALS]
-    return template.format(seed=seed_title, category=category or "a category")
+        return SEEDLESS
+    if "{category}" in template and not category:
+        return FILLER
+    return template.format(seed=seed_title, category=category)
