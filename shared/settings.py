@@ -203,7 +203,10 @@ class Settings:
     )
     exposure_sampling: float = _setting("EXPOSURE_SAMPLING", "1.0", "Share of pages written to exposure files", _share)
     exploration: float = _setting(
-        "EXPLORATION", "0.05", "Probability that one place of a page goes to a new arrival at random", _share
+        "EXPLORATION",
+        "0.05",
+        "Budget of exploration: the share of pages of which one place goes to a new arrival at random",
+        _share,
     )
     item_poll_ms: int = _setting(
         "ITEM_POLL_MS", "200", "Pause between two looks at what changed in the items", _whole(10, 60_000)

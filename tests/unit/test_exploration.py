@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from shared.ranking.exploration import Placement, explore
-from tests.unit.builders import MANY
+from shared.recommend import PageRequest, Shelf, item_rows, prepare, rank, retrieve
+from tests.unit.builders import MANY, NOW, shopper_of
+from tests.unit.test_recommend import ANN, ITEM_IDS, model, no_lists, shop
 
 ARRIVALS = np.array([31, 7, 54])
 DRAWS = 6000
@@ -56,3 +59,29 @@ def test_nothing_to_give_or_no_place_for_it(arrivals: list[int], length: int, pr
 
 def test_certainty_over_one_place_and_one_item_is_certain() -> None:
     assert explore("r", np.array([4]), 2, 1.0) == Placement(4, 1, 1.0)
+
+
+BUDGET = 0.05
+PAGES = 400
+
+
+def test_pages_spend_the_budget_and_no_more_than_one_place_each() -> None:
+    """Whole pages under drawn recommendation ids: the share that explores lies in its binomial interval."""
+    table = shop()
+    shelf = Shelf.of(table, item_rows(table, ITEM_IDS))
+    used = model()
+    prepared = prepare(shelf, used, shopper_of(*ANN), PageRequest(NOW))
+    candidates = retrieve(prepared, used, no_lists(prepared))
+    ids = np.random.default_rng(20).integers(0, 2**62, PAGES)
+    plain = rank(shelf, used, prepared, candidates, PageRequest(NOW))
+    explored = 0
+    for number in ids.tolist():
+        asked = PageRequest(NOW, exploration=BUDGET, recommendation_id=f"r-{number:x}")
+        page = rank(shelf, used, prepared, candidates, asked)
+        changed = np.flatnonzero(page.indexes != plain.indexes)
+        assert len(changed) <= 1
+        assert changed.tolist() == ([] if page.explored_slot is None else [page.explored_slot])
+        assert changed.tolist() == np.flatnonzero(page.propensities < 1).tolist()
+        explored += len(changed)
+    low, high = binom.interval(0.9999, PAGES, BUDGET)
+    assert low <= explored <= high
