@@ -84,6 +84,7 @@ class PageRows:
             "stranger": np.bool_(not len(history)),
             "history": np.int32(len(history)),
             "length": np.int32(len(kept)),
+            "candidates": np.int32(len(grades)),
             "user": np.int32(self.users.setdefault(instant.user_id, len(self.users))),
             "as_of": np.int64(instant.as_of),
             "at_start": np.bool_(instant.at_start),
@@ -102,6 +103,7 @@ class PageRows:
             raise ValueError("no page was added")
         joined = {
             "length",
+            "candidates",
             "stranger",
             "history",
             "user",

@@ -29,7 +29,8 @@ SHOP: Final = "shop"
 
 _BY_QUERY: Final = frozenset(
     {
-        "stranger", "history", "length", "user", "as_of", "at_start", "sessions_before", "positives", "frequent",
+        "stranger", "history", "length", "candidates", "user", "as_of", "at_start", "sessions_before", "positives",
+        "frequent",
     }
 )  # fmt: skip
 _BY_POSITIVE: Final = frozenset({"positive_items", "touched"})

@@ -21,10 +21,11 @@ class PageTable:
     features float32[n, F]; index int32[n] item; label int8[n] grade 0 to 3; positive bool[n]; ranks int16[n, S] by
     source; popularity float32[n] score of the popular source; category int64[n]; seen bool[n]: the user had touched it;
     stranger bool[q]: no history; history int32[q] distinct items she had touched; length int32[q] rows of each query;
-    user int32[q] number of the interactions' user (beyond them: others); as_of int64[q]; at_start bool[q];
-    sessions_before int32[q] earlier sessions of the user; positives int32[q] hits there are to be found;
-    positive_items int32[sum(positives)] what they are (-1: an item retrieval could not know); touched bool of the same
-    length: the user had acted on it before; frequent int32[q, 20] her most bought items (-1 pads).
+    candidates int32[q] rows it would have, had no negatives been left out; user int32[q] number of the interactions'
+    user (beyond them: others); as_of int64[q]; at_start bool[q]; sessions_before int32[q] earlier sessions of the user;
+    positives int32[q] hits there are to be found; positive_items int32[sum(positives)] what they are (-1: an item
+    retrieval could not know); touched bool of the same length: the user had acted on it before; frequent int32[q, 20]
+    her most bought items (-1 pads).
     """
 
     features: Matrix
@@ -38,6 +39,7 @@ class PageTable:
     stranger: NDArray[np.bool_]
     history: NDArray[np.int32]
     length: NDArray[np.int32]
+    candidates: NDArray[np.int32]
     user: NDArray[np.int32]
     as_of: NDArray[np.int64]
     at_start: NDArray[np.bool_]

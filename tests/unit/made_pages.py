@@ -59,6 +59,7 @@ def made_pages(queries: int, seed: int = 0, *, repeats: float = 0.0) -> PageTabl
             "stranger": np.array([False]),
             "history": np.array([history], dtype=np.int32),
             "length": np.array([len(union)], dtype=np.int32),
+            "candidates": np.array([len(union)], dtype=np.int32),
             "user": np.array([query // 2], dtype=np.int32),
             "as_of": np.array([1_700_000_000_000 + query]),
             "at_start": np.array([True]),

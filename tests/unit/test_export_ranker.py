@@ -28,6 +28,7 @@ def pages(features: np.ndarray) -> PageTable:
         positive=np.zeros(rows, np.bool_), ranks=np.zeros((rows, 1), np.int16), popularity=np.zeros(rows, np.float32),
         category=np.zeros(rows, np.int64), seen=np.zeros(rows, np.bool_), stranger=np.zeros(PAGES, np.bool_),
         history=np.ones(PAGES, np.int32), length=np.full(PAGES, LENGTH, np.int32),
+        candidates=np.full(PAGES, LENGTH, np.int32),
         user=np.zeros(PAGES, np.int32), as_of=np.zeros(PAGES, np.int64), at_start=np.zeros(PAGES, np.bool_),
         sessions_before=np.zeros(PAGES, np.int32), positives=np.zeros(PAGES, np.int32),
         positive_items=np.zeros(0, np.int32), touched=np.zeros(0, np.bool_), frequent=np.zeros((PAGES, 20), np.int32),
