@@ -13,14 +13,12 @@ from redis.exceptions import RedisError, ResponseError
 from shared.adapters.keys import ALLOCATION, PUBLISHED, RELEASE_BUCKET_SIZE, release_bucket, release_meta
 from shared.adapters.redis_connection import Argument, send_pipelined
 from shared.adapters.redis_scripts import FORGET_RECORD, SET_ALLOCATION
+from shared.candidates.query import ListKind
 from shared.errors import InfrastructureFault, MarkMoved
 from shared.ports import Allocation
 
 USERS = "nightly"
-SIMILAR = "similar"
-BOUGHT_TOGETHER = "bought_together"
-COOCCURRENCE = "cooccurrence"
-ITEM_KINDS = (COOCCURRENCE, SIMILAR, BOUGHT_TOGETHER)
+ITEM_KINDS = tuple(kind.value for kind in ListKind)
 _SHORT_NAMES = {USERS: "u"} | {kind: kind for kind in ITEM_KINDS}
 _PIPELINE = 1000
 

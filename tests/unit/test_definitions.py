@@ -77,7 +77,7 @@ class Said:
 
 
 SCORES = st.dictionaries(st.integers(0, 3), st.floats(0.125, 9, width=32), max_size=4).map(
-    lambda scores: dict(sorted(scores.items(), key=lambda one: -one[1]))
+    lambda scores: dict(sorted(scores.items(), key=lambda one: (-one[1], one[0])))
 )
 SAID = st.builds(
     Said,
