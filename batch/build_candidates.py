@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -26,7 +27,6 @@ from batch.published_lists import CANDIDATES_FOLDER, CandidatesSummary
 from batch.spark import add_master_argument, parallelism, spark_path, spark_session, task_progress, write_parts
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
-from shared.candidates.als import ItemFactors
 from shared.candidates.span import load_factors, load_source_params
 from shared.cli import command
 from shared.errors import ConfigurationError
@@ -83,7 +83,7 @@ def build_candidates(spark: SparkSession, data: Path) -> CandidatesSummary:
             f"retrieval knows {len(factors.factors)} items, the shop has {len(entries)}; "
             "run the night from fit_retrieval"
         )
-    in_memory = ItemFactors(np.array(factors.factors), factors.gram, factors.regularization, factors.alpha)
+    in_memory = replace(factors, factors=np.array(factors.factors))
     params = load_source_params(data, "all")
     night = Night(encode_entries(entries), in_memory, as_of, shop.bought_window_days, shop.time_zone, params)
     users = _rows_by_user(spark, data, manifest)

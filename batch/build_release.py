@@ -94,7 +94,7 @@ def build_release(data: Path, live: LiveSource, *, created_at: int) -> ReleaseMa
         "bought_window_days": shop.bought_window_days,
         "shop_name": shop.name,
         "sources": [msgspec.to_builtins(source) for source in serving_sources(lake, live)],
-        "als": {"regularization": factors.regularization, "alpha": factors.alpha},
+        "als": factors.fold_in_params(),
         "users_count": night.users,
         "retrieval": msgspec.to_builtins(load_source_params(data, "all")),
         "files": {name: checksum(body) for name, body in sorted(files.items())},

@@ -102,18 +102,7 @@ def fit_span(
         recent = interaction_weights(known.event_type, known.at, end_at, half_life_days=days)
         popularity = np.maximum(np.bincount(known.item, recent, items), 0).astype(np.float32)
     with timed("als"):
-        factors = fit_als(
-            known.user,
-            known.item,
-            weight,
-            users,
-            items,
-            factors=params.als.factors,
-            iterations=params.als.iterations,
-            regularization=params.als.regularization,
-            alpha=params.als.alpha,
-            seed=params.seed,
-        )
+        factors = fit_als(weights, params.als, seed=params.seed)
     matrices: dict[ListKind, sparse.csr_array] = {}
     with timed("cooccurrence"):
         met = known.where(known.event_type != REMOVE_FROM_CART)

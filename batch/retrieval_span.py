@@ -87,8 +87,7 @@ def save_span(
                 np.save(folder / f"{name}_{part}.npy", getattr(matrix, part))
         document = {
             "end_at": fitted.end_at,
-            "regularization": fitted.items.regularization,
-            "alpha": fitted.items.alpha,
+            **fitted.items.fold_in_params(),
             "params": asdict(fitted.params),
             "sources": asdict(sources),
             "shapes": {name: list(matrix.shape) for name, matrix in matrices.items()},
@@ -110,11 +109,8 @@ def load_span(data: Path, span: Span) -> RetrievalSpan:
     return RetrievalSpan(
         document["end_at"],
         msgspec.convert(document["params"], RetrievalParams),
-        ItemFactors(
-            _mapped(folder, "item_factors", np.float32),
-            _mapped(folder, "gram", np.float64),
-            document["regularization"],
-            document["alpha"],
+        ItemFactors.from_params(
+            _mapped(folder, "item_factors", np.float32), document, _mapped(folder, "gram", np.float64)
         ),
         popularity=_mapped(folder, "popularity", np.float32),
         weights=_mapped_matrix(folder, "weights", shapes["weights"], np.float32),

@@ -95,7 +95,7 @@ def _make(fittable: Fittable, params: RetrievalParams, folder: Path, advance: Ca
     fitted = [Part(step, round(taken, 1), peak_mib) for step, taken in seconds.items()]
     np.save(folder / "factors.npy", span.items.factors)
     np.save(folder / "gram.npy", span.items.gram)
-    (folder / "als.json").write_bytes(msgspec.json.encode([span.items.regularization, span.items.alpha]))
+    (folder / "als.json").write_bytes(msgspec.json.encode(span.items.fold_in_params()))
     for kind in ListKind:
         with meter.part(f"lists of {kind}"):
             lists = lists_of(span, kind, len(fittable.products), advance)
@@ -105,9 +105,9 @@ def _make(fittable: Fittable, params: RetrievalParams, folder: Path, advance: Ca
 
 
 def _load(folder: Path) -> SpanModel:
-    regularization, alpha = msgspec.json.decode((folder / "als.json").read_bytes(), type=tuple[float, float])
-    factors = ItemFactors(
-        np.asarray(np.load(folder / "factors.npy", mmap_mode="r")), np.load(folder / "gram.npy"), regularization, alpha
+    params = msgspec.json.decode((folder / "als.json").read_bytes(), type=dict[str, float])
+    factors = ItemFactors.from_params(
+        np.asarray(np.load(folder / "factors.npy", mmap_mode="r")), params, np.load(folder / "gram.npy")
     )
     return SpanModel(
         factors,

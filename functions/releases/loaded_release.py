@@ -111,8 +111,7 @@ def _ranker_parts(bundle: Bundle) -> RankerParts | None:
 
 
 def _model(bundle: Bundle, scorer: OnnxScorer) -> Model:
-    als = bundle.manifest.als
-    factors = ItemFactors.of(bundle.factors, als["regularization"], als["alpha"])
+    factors = ItemFactors.from_params(bundle.factors, bundle.manifest.als)
     params = bundle.manifest.retrieval
     return Model(
         release_id=bundle.manifest.release_id,

@@ -6,6 +6,7 @@ confidences of `implicit`: x = (Y'Y + sum (c - 1) y y' + reg I)^-1 sum c y, c = 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,24 +19,46 @@ from shared.candidates.query import History, Query
 from shared.candidates.ranked import Indexes, Ranked, Scores
 from shared.features.definitions import Retrieval
 
+_LATER: Final = ("frequency_scaling", "projection")
 FEW_IN: Final = 16
 """Where fewer than one item in so many may be shown, only their factors are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemFactors:
-    """float32[n_items, d] factors, their Gram matrix float64[d, d], and the hyper-parameters they were fitted with."""
+    """float32[n_items, d] factors, their Gram matrix float64[d, d], and the hyper-parameters they were fitted with.
+
+    frequency_scaling: exponent by which a user's regularization grows with her items; projection: a user's factor is no
+    solution of equations but the plain sum of her items' factors, as a low-pass filter has it (1: so, 0: not so).
+    """
 
     factors: NDArray[np.float32]
     gram: NDArray[np.float64]
     regularization: float
     alpha: float
+    frequency_scaling: float = 0.0
+    projection: float = 0.0
 
     @classmethod
     def of(cls, factors: NDArray[np.float32], regularization: float, alpha: float) -> ItemFactors:
         """Compute the Gram matrix."""
-        wide = factors.astype(np.float64)
-        return cls(factors, wide.T @ wide, regularization, alpha)
+        return cls.from_params(factors, {"regularization": regularization, "alpha": alpha})
+
+    @classmethod
+    def from_params(
+        cls, factors: NDArray[np.float32], params: Mapping[str, float], gram: NDArray[np.float64] | None = None
+    ) -> ItemFactors:
+        """The inverse of `fold_in_params`; params may lack what is newer. Without a Gram matrix computes it."""
+        if gram is None:
+            wide = factors.astype(np.float64)
+            gram = wide.T @ wide
+        later = {name: float(params[name]) for name in _LATER if name in params}
+        return cls(factors, gram, float(params["regularization"]), float(params["alpha"]), **later)
+
+    def fold_in_params(self) -> dict[str, float]:
+        """The hyper-parameters by name; those that older code does not know are named only where they matter."""
+        later = {name: float(getattr(self, name)) for name in _LATER if getattr(self, name)}
+        return {"regularization": self.regularization, "alpha": self.alpha, **later}
 
     def fold_in(self, history: History, decay: float, most: int) -> NDArray[np.float32]:
         """float32[d]: the user's factor of her `most` newest items; zeros where none of them has factors.
@@ -49,8 +72,10 @@ class ItemFactors:
         weights = history.weights[known][:most] * decay ** np.arange(len(indexes))
         confidence = self.alpha * weights
         liked = self.factors[indexes].astype(np.float64)
+        if self.projection:
+            return np.asarray(liked.T @ weights, dtype=np.float32)
         left = self.gram + (liked.T * (confidence - 1)) @ liked
-        left[np.diag_indices_from(left)] += self.regularization
+        left[np.diag_indices_from(left)] += self.regularization * (1 + len(indexes)) ** self.frequency_scaling
         return np.linalg.solve(left, liked.T @ confidence).astype(np.float32)
 
 

@@ -65,7 +65,7 @@ def load_factors(data: Path, span: str) -> ItemFactors:
         gram = np.load(folder / "gram.npy", allow_pickle=False)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{folder} is not whole; run python -m batch.fit_retrieval --data {data}") from error
-    return ItemFactors(factors, gram, float(params["regularization"]), float(params["alpha"]))
+    return ItemFactors.from_params(factors, params, gram)
 
 
 def _read_params(data: Path, span: str) -> dict[str, Any]:

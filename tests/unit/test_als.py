@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_array, csr_matrix
 from threadpoolctl import threadpool_limits
 
 from batch.interactions import CART, PURCHASE, REMOVE_FROM_CART, VIEW
-from batch.models.als import fit_als, interaction_weights, net_weights
+from batch.models.als import AlsParams, fit_als, interaction_weights, net_weights
 from batch.models.similar_items import unit_rows
 from shared.candidates import als as als_module
 from shared.candidates.als import AlsSource, ItemFactors
 from shared.candidates.query import History, Query
 
 DAY_MS = 24 * 3600 * 1000
+PARAMS = AlsParams(factors=8, iterations=10, regularization=0.3, alpha=0.5)
 
 
 def two_tastes(seed: int = 0) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
@@ -27,15 +31,18 @@ def two_tastes(seed: int = 0) -> tuple[NDArray[np.int32], NDArray[np.int32], NDA
     return user, item, generator.uniform(0.5, 5, len(user)).astype(np.float32)
 
 
-def fit(seed: int = 3, alpha: float = 0.5) -> ItemFactors:
+def tastes() -> csr_array:
     user, item, weight = two_tastes()
-    return fit_als(user, item, weight, 40, 20, factors=8, iterations=10, regularization=0.3, alpha=alpha, seed=seed)
+    return csr_array(net_weights(user, item, weight, 40, 20))
+
+
+def fit(seed: int = 3, **changed: Any) -> ItemFactors:
+    return fit_als(tastes(), replace(PARAMS, **changed), seed=seed)
 
 
 def test_the_documented_equations_give_implicits_user_factors() -> None:
-    user, item, weight = two_tastes()
     fitted = fit(alpha=0.5)
-    weights = net_weights(user, item, weight, 40, 20)
+    weights = csr_matrix(tastes())
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(factors=8, regularization=0.3, alpha=0.5, num_threads=1)
         model.item_factors = fitted.factors
@@ -62,6 +69,56 @@ def test_serving_folds_a_user_in_by_the_same_equations() -> None:
     assert served == pytest.approx(solved, abs=2e-4)
 
 
+@pytest.mark.parametrize("scaling", [0.5, 1.0])
+def test_a_rows_regularization_grows_with_its_length(scaling: float) -> None:
+    """Fitted to the end, the item factors solve the documented equations of users that solve them themselves."""
+    weights = tastes()
+    fitted = fit(iterations=60, factors=3, frequency_scaling=scaling, regularization=0.1)
+    users = np.array([solution(fitted.factors, weights[[row]], scaling) for row in range(40)])
+    again = np.array([solution(users, csr_array(weights[:, [column]].T), scaling) for column in range(19)])
+    assert again == pytest.approx(fitted.factors[:19], rel=0.1, abs=0.02)
+    plain = np.array([solution(users, csr_array(weights[:, [column]].T), 0.0) for column in range(19)])
+    assert np.abs(plain - fitted.factors[:19]).max() > 5 * np.abs(again - fitted.factors[:19]).max()
+
+
+def solution(factors: NDArray[np.floating], row: csr_array, scaling: float) -> NDArray[np.float64]:
+    wide = factors.astype(np.float64)
+    liked, confidence = wide[row.indices], 0.5 * row.data.astype(np.float64)
+    regularization = 0.1 * (1 + row.nnz) ** scaling
+    left = wide.T @ wide + regularization * np.eye(wide.shape[1]) + liked.T @ ((confidence - 1)[:, None] * liked)
+    return np.asarray(np.linalg.solve(left, liked.T @ confidence))
+
+
+def test_serving_scales_a_users_regularization_as_fitting_does() -> None:
+    fitted = fit(frequency_scaling=1.0, regularization=0.1)
+    row = tastes()[[5]]
+    count = row.nnz
+    history = History(row.indices, row.data.astype(np.float64), np.arange(count), np.ones(count, np.int64))
+    assert fitted.fold_in(history, 1.0, 100) == pytest.approx(solution(fitted.factors, row, 1.0), abs=1e-5)
+    assert fitted.fold_in(history, 1.0, 2) == pytest.approx(
+        solution(fitted.factors, csr_array((row.data[:2], row.indices[:2], [0, 2]), shape=(1, 20)), 1.0), abs=1e-5
+    )
+
+
+def test_what_the_fold_in_needs_travels_by_name_and_old_releases_lack_what_is_newer() -> None:
+    fitted = fit(frequency_scaling=0.5)
+    told = fitted.fold_in_params()
+    assert told == {"regularization": 0.3, "alpha": 0.5, "frequency_scaling": 0.5}
+    loaded = ItemFactors.from_params(fitted.factors, told)
+    assert loaded.fold_in_params() == told
+    assert np.array_equal(loaded.gram, fitted.gram)
+    old = ItemFactors.of(fitted.factors, 0.3, 0.5)
+    assert old.fold_in_params() == {"regularization": 0.3, "alpha": 0.5}
+    assert old.frequency_scaling == 0.0
+
+
+def test_the_seed_decides_every_byte_of_a_scaled_fit_too() -> None:
+    first, again, other = (fit(seed=seed, frequency_scaling=1.0).factors for seed in (3, 3, 4))
+    assert first.tobytes() == again.tobytes()
+    assert first.tobytes() != other.tobytes()
+    assert np.abs(first[19]).max() < 1e-6
+
+
 def test_tastes_separate() -> None:
     unit = unit_rows(fit().factors)
     cosine = unit @ unit.T
@@ -82,8 +139,7 @@ def test_the_seed_decides_every_byte() -> None:
 
 
 def test_alpha_scales_the_weights() -> None:
-    user, item, weight = two_tastes()
-    doubled = fit_als(user, item, 2 * weight, 40, 20, factors=8, iterations=10, regularization=0.3, alpha=0.25, seed=3)
+    doubled = fit_als(csr_array(2 * tastes()), replace(PARAMS, alpha=0.25), seed=3)
     assert doubled.factors == pytest.approx(fit(alpha=0.5).factors, abs=1e-6)
     assert np.abs(fit(alpha=2.0).factors - fit(alpha=0.5).factors).max() > 0.01
 
@@ -92,9 +148,7 @@ def test_numbering_items_anew_keeps_who_is_alike() -> None:
     user, item, weight = two_tastes()
     new_number = np.random.default_rng(9).permutation(20).astype(np.int32)
     plain = fit().factors
-    moved = fit_als(
-        user, new_number[item], weight, 40, 20, factors=8, iterations=10, regularization=0.3, alpha=0.5, seed=3
-    ).factors[new_number]
+    moved = fit_als(csr_array(net_weights(user, new_number[item], weight, 40, 20)), PARAMS, seed=3).factors[new_number]
     groups = [unit_rows(each)[:19] @ unit_rows(each)[:19].T for each in (plain, moved)]
     assert all(np.array_equal(np.argsort(-each[0])[:9] // 10, np.zeros(9)) for each in groups)
 
