@@ -25,7 +25,7 @@ MLFLOW_STORE ?= sqlite:///.recommndr/data/mlflow.db
 DEMO_ARGS := $(if $(filter 1,$(ONCE)),--once) $(if $(DATA),--data-file "$(DATA)") $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve nightly test chaos fuzz lint check format client bench bench-check mlflow feast lock clean
+.PHONY: help setup demo serve nightly test chaos fuzz lint check format client bench bench-check quality mlflow feast lock clean
 
 help: ## Show this list
 	@echo "Recommndr: recommendations that react to the last click. Two commands to know: make demo, make test."
@@ -97,6 +97,10 @@ bench: setup ## Measure 1,000 recommendations over HTTP; prints JSON
 bench-check: setup ## Measure again and compare with the committed ratios
 	$(SAY) "bench-check: the ratios to a bare echo against the committed ones"
 	@$(PY) -m tests.benchmarks.check $(ARGS)
+
+quality: setup ## Measure every row of docs/quality.md from ../shared/data (hours, goes on where it ended; SET=beauty: one)
+	$(SAY) "quality: $(or $(SET),every set), from $(or $(DATA),../shared/data)"
+	@$(PY) -m batch.quality $(if $(SET),--set "$(SET)") $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 mlflow: setup ## Open the experiment tracker's pages on http://localhost:5000
 	$(SAY) "mlflow: the nightly runs, metrics and registered models, until Ctrl-C"

@@ -24,10 +24,15 @@ def write_page(report: Report, path: Path) -> None:
 
 
 def read_json(path: Path) -> Report:
-    """The inverse. Raises ConfigurationError where nothing is, or what another version wrote."""
+    """The inverse of `write_json`; raises as `decode_report`."""
+    return decode_report(path, Report)
+
+
+def decode_report[T](path: Path, kind: type[T]) -> T:
+    """A JSON file of that struct. Raises ConfigurationError where nothing is, or what another version wrote."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path} is not there; run batch.evaluate_model with --out {path}") from error
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise ConfigurationError(f"{path} is no report of this version ({error}); measure again") from error
