@@ -9,8 +9,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from shared.candidates.category import CategorySource
 from shared.candidates.favourites import FAVOURITE_WEIGHT, PLACE_DECAY, favourite_taste
+from shared.candidates.params import PopularParams
+from shared.candidates.popular import PopularSource
 from shared.events import ItemId, Preferences
 from shared.features.aggregations import DAY_MS, MINUTE_MS
 from shared.features.items import ItemTable
@@ -43,11 +44,12 @@ def wants(*names: str, history: tuple[str, ...] = ()) -> Shopper:
     return replace(state, preferences=Preferences(favourite_categories=list(names)))
 
 
-def listed(shopper: Shopper, table: ItemTable | None = None) -> list[str]:
+def listed(shopper: Shopper, table: ItemTable | None = None, categories: int = 10) -> list[str]:
     table = table or shop()
     shelf = Shelf.of(table, item_rows(table, ITEMS))
     prepared = prepare(shelf, model(), shopper, PageRequest(NOW))
-    return [ITEMS[index] for index in CategorySource().consider(prepared.query).top(30).indexes]
+    source = PopularSource(PopularParams(categories=categories))
+    return [ITEMS[index] for index in source.consider(prepared.query).top(len(ITEMS)).indexes]
 
 
 def leaves(items: list[str]) -> Counter[str]:
@@ -55,15 +57,28 @@ def leaves(items: list[str]) -> Counter[str]:
 
 
 def test_a_stranger_gets_what_is_popular_in_her_favourites_the_first_ones_first() -> None:
-    assert listed(wants()) == []
+    assert listed(wants()) == ITEMS, "nothing named: what is popular, no more"
     found = listed(wants("Rugs", "Lamps"))
-    assert leaves(found) == {"Rugs": EACH, "Lamps": EACH}
+    assert leaves(found[: 2 * EACH]) == {"Rugs": EACH, "Lamps": EACH}
     assert found[0] == "Rugs-0"
+    assert found[2 * EACH :] == [item for item in ITEMS if not item.startswith(("Rugs", "Lamps"))]
     assert listed(wants("Lamps", "Rugs"))[0] == "Lamps-0"
 
 
+def test_the_best_of_the_first_favourite_comes_first_however_unpopular() -> None:
+    table = shop()
+    for _ in range(1000):
+        table.fold(event("purchase", item="Sofas-3", user="crowd", at=NOW), NOW)
+    assert listed(wants(), table)[0] == "Sofas-3"
+    found = listed(wants("Rugs"), table)
+    assert found[0] == "Rugs-0"
+    assert "Sofas-3" in found[: EACH + 1], "what is popular elsewhere stands beside it"
+    table.fold(updated("Rugs-0", at=NOW, available=False), NOW)
+    assert listed(wants("Rugs"), table)[0] == "Rugs-1", "of what may be shown"
+
+
 def test_a_category_above_the_leaves_means_all_below_it() -> None:
-    assert leaves(listed(wants("Kitchen"))) == {"Pans": EACH, "Knives": EACH}
+    assert leaves(listed(wants("Lamps", "Home"))[: 5 * EACH]).keys() == {"Lamps", "Sofas", "Vases", "Rugs", "Hooks"}
     table = shop()
     rows = item_rows(table, ITEMS)
     taste = favourite_taste(table, rows, ["Kitchen", "Knives", "Kitchen"])
@@ -76,7 +91,7 @@ def test_a_category_above_the_leaves_means_all_below_it() -> None:
 @pytest.mark.parametrize("names", [(), ("Nothing",), ("",), ("Nothing",) * 100])
 def test_names_that_nothing_has_change_nothing(names: tuple[str, ...]) -> None:
     assert not favourite_taste(shop(), item_rows(shop(), ITEMS), names).any()
-    assert listed(wants(*names)) == []
+    assert listed(wants(*names)) == ITEMS
     known = ("Sofas-1",)
     assert listed(wants(*names, history=known)) == listed(shopper_of(sent("view", item="Sofas-1", at=NOW - MINUTE_MS)))
 
@@ -89,15 +104,16 @@ def test_a_brand_is_no_category() -> None:
 
 def test_favourites_stand_beside_what_she_did() -> None:
     found = listed(wants("Rugs", history=("Sofas-1",)))
-    assert leaves(found) == {"Rugs": EACH, "Sofas": EACH - 1}
-    assert found[0] == "Rugs-0", "a favourite weighs like a purchase, and she only looked at a sofa"
+    assert found[:EACH] == [f"Rugs-{number}" for number in range(EACH)], "it weighs like a purchase, a look does not"
+    assert leaves(found[EACH : 2 * EACH]) == {"Sofas": EACH}
+    assert found[2 * EACH] == "Pans-0"
 
 
 def test_equal_favourites_do_not_depend_on_the_order_in_which_a_worker_met_the_categories() -> None:
     orders = [LEAVES, LEAVES[::-1], *list(permutations(LEAVES))[100:400:60]]
-    lists = {tuple(listed(wants("Home", "Kitchen"), shop(order))) for order in orders}
+    lists = {tuple(listed(wants("Home", "Kitchen"), shop(order), categories=3)) for order in orders}
     assert len(lists) == 1
-    assert leaves(list(lists.pop())).keys() == {"Lamps", "Sofas", "Vases", "Rugs", "Hooks"}
+    assert leaves(list(lists.pop())[: 3 * EACH]).keys() == {"Lamps", "Sofas", "Vases"}
 
 
 def test_who_does_not_wish_it_is_a_stranger_with_rules() -> None:
