@@ -73,7 +73,7 @@ def test_the_best_of_the_first_favourite_comes_first_however_unpopular() -> None
     found = listed(wants("Rugs"), table)
     assert found[0] == "Rugs-0"
     assert "Sofas-3" in found[: EACH + 1], "what is popular elsewhere stands beside it"
-    table.fold(updated("Rugs-0", at=NOW, available=False), NOW)
+    table.fold(updated("Rugs-0", at=NOW, stock=0), NOW)
     assert listed(wants("Rugs"), table)[0] == "Rugs-1", "of what may be shown"
 
 
