@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from batch.build_interactions import load_summary
@@ -24,13 +25,15 @@ from batch.models.cooccurrence import fit_cooccurrence
 from batch.models.linear import fit_linear
 from batch.models.walk import fit_walk
 from batch.periods import SPANS
-from batch.retrieval_span import PARAMS_FILE, RetrievalParams, RetrievalSpan, save_span
+from batch.retrieval_span import FITTED_KINDS, PARAMS_FILE, RetrievalParams, RetrievalSpan, save_span
 from shared.adapters.folder_blob import FolderBlobStore
+from shared.candidates.als import ItemFactors
 from shared.candidates.params import DEFAULT, SourceParams
 from shared.candidates.query import ListKind
 from shared.catalog import Product
 from shared.cli import command
 from shared.events import from_ms
+from shared.features.definitions import Retrieval
 
 _STRENGTH = {VIEW: 1.0, CART: 2.0, PURCHASE: 3.0}
 """How much meeting a target item means for co-occurrence: flatter than taste, for the next view matters too."""
@@ -89,41 +92,67 @@ def fit_span(
     *,
     end_at: int,
     params: RetrievalParams,
+    only: Collection[Retrieval] | None = None,
 ) -> tuple[RetrievalSpan, dict[str, float]]:
     """Retrieval of what is known before `end_at` (epoch ms), and how many seconds each step took.
 
-    `products` are what the catalogue said of each item by then, in index order; None: nothing.
+    `products` are what the catalogue said of each item by then, in index order; None: nothing. With `only`, what no
+    source in it reads is left out: factors of zeros, empty matrices.
     """
     timed = _Timed()
+    wanted = {Retrieval(name) for name in Retrieval} if only is None else set(only)
+    if Retrieval.SIMILAR in wanted:
+        wanted |= {Retrieval.ALS, Retrieval.COOCCURRENCE}
     with timed("weights"):
         weight = interaction_weights(known.event_type, known.at, end_at, half_life_days=params.als.half_life_days)
         weights = sparse.csr_array(net_weights(known.user, known.item, weight, users, items))
         days = params.popularity_half_life_days
         recent = interaction_weights(known.event_type, known.at, end_at, half_life_days=days)
         popularity = np.maximum(np.bincount(known.item, recent, items), 0).astype(np.float32)
-    with timed("als"):
-        factors = fit_als(weights, params.als, seed=params.seed)
-    matrices: dict[ListKind, sparse.csr_array] = {}
-    with timed("cooccurrence"):
-        met = known.where(known.event_type != REMOVE_FROM_CART)
-        strength = np.array([_STRENGTH.get(code, 0.0) for code in range(4)], dtype=np.float32)[met.event_type]
-        matrices[ListKind.COOCCURRENCE] = fit_cooccurrence(
-            met.user, met.item, met.at, strength, item_count=items, params=params.cooccurrence, seed=params.seed
-        )
-    with timed("walk"):
-        matrices[ListKind.WALK] = fit_walk(weights, params.walk, seed=params.seed)
-    with timed("linear"):
-        matrices[ListKind.LINEAR] = fit_linear(weights, params.linear, seed=params.seed)
-    with timed("attributes"):
-        said = sparse.csr_array((items, 1), dtype=np.float32)
-        if products is not None:
-            said = attribute_matrix(products, params.attributes)
-        matrices[ListKind.ATTRIBUTES] = fit_attributes(said, popularity, params.attributes, seed=params.seed)
-    with timed("baskets"):
-        bought = known.where(known.event_type == PURCHASE)
-        basket, basket_count = assign_baskets(bought.user, bought.session, bought.at)
-        baskets = basket_matrix(basket, bought.item, basket_count, items)
+    als = params.als
+    factors = ItemFactors.of(np.zeros((items, als.factors), np.float32), als.regularization, als.alpha)
+    if Retrieval.ALS in wanted:
+        with timed("als"):
+            factors = fit_als(weights, als, seed=params.seed)
+    matrices = {kind: sparse.csr_array((items, items), dtype=np.float32) for kind in FITTED_KINDS}
+    for kind in FITTED_KINDS:
+        if Retrieval(kind.value) in wanted:
+            with timed(kind.value):
+                matrices[kind] = _fit_matrix(
+                    kind, known, products, weights=weights, popularity=popularity, params=params
+                )
+    baskets = sparse.csr_array((0, items), dtype=np.int32)
+    if Retrieval.BOUGHT_TOGETHER in wanted:
+        with timed("baskets"):
+            bought = known.where(known.event_type == PURCHASE)
+            basket, basket_count = assign_baskets(bought.user, bought.session, bought.at)
+            baskets = basket_matrix(basket, bought.item, basket_count, items)
     return RetrievalSpan(end_at, params, factors, popularity, weights, matrices, baskets), timed.seconds
+
+
+def _fit_matrix(
+    kind: ListKind,
+    known: Interactions,
+    products: Sequence[Product] | None,
+    *,
+    weights: sparse.csr_array,
+    popularity: NDArray[np.float32],
+    params: RetrievalParams,
+) -> sparse.csr_array:
+    items, seed = len(popularity), params.seed
+    if kind is ListKind.WALK:
+        return fit_walk(weights, params.walk, seed=seed)
+    if kind is ListKind.LINEAR:
+        return fit_linear(weights, params.linear, seed=seed)
+    if kind is ListKind.ATTRIBUTES:
+        if products is None:
+            return sparse.csr_array((items, items), dtype=np.float32)
+        return fit_attributes(attribute_matrix(products, params.attributes), popularity, params.attributes, seed=seed)
+    met = known.where(known.event_type != REMOVE_FROM_CART)
+    strength = np.array([_STRENGTH.get(code, 0.0) for code in range(4)], dtype=np.float32)[met.event_type]
+    return fit_cooccurrence(
+        met.user, met.item, met.at, strength, item_count=items, params=params.cooccurrence, seed=seed
+    )
 
 
 class _Timed:

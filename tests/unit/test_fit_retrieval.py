@@ -27,6 +27,7 @@ from shared.candidates.span import load_source_params
 from shared.catalog import Product
 from shared.errors import ConfigurationError
 from shared.events import ItemId
+from shared.features.definitions import Retrieval
 
 DAY_MS = 24 * 3600 * 1000
 PERIODS = Periods(60 * DAY_MS, 70 * DAY_MS, 80 * DAY_MS)
@@ -125,6 +126,20 @@ def test_attributes_speak_of_what_the_catalogue_says_even_where_nobody_came(shop
     assert not alike[0] & {5, 6, 7, 8, 9}
     assert alike[LABEL_ONLY] >= {0, 1, 2, 3, 4}
     assert not alike[9], "of this one nothing was said by then"
+
+
+def test_only_the_asked_sources_are_fitted(shop: Path) -> None:
+    known = load_interactions(shop).known_before(PERIODS.fit_end_at)
+    params = RetrievalParams(als=AlsParams(factors=4, iterations=2))
+    whole, _ = fit_span(known, None, USERS, ITEMS, end_at=PERIODS.fit_end_at, params=params)
+    for asked in (Retrieval.WALK, Retrieval.SIMILAR, Retrieval.BOUGHT_TOGETHER):
+        part, seconds = fit_span(known, None, USERS, ITEMS, end_at=PERIODS.fit_end_at, params=params, only={asked})
+        kind = ListKind(asked.value)
+        assert np.array_equal(cut_lists(part, kind, 0, ITEMS, 5)[0], cut_lists(whole, kind, 0, ITEMS, 5)[0])
+        assert "linear" not in seconds
+        assert part.matrices[ListKind.LINEAR].nnz == 0
+        assert bool(part.items.factors.any()) == bool(part.matrices[ListKind.COOCCURRENCE].nnz)
+        assert part.items.factors.any() == (asked is Retrieval.SIMILAR)
 
 
 def test_baskets_are_the_purchases_of_a_session(shop: Path) -> None:
