@@ -34,7 +34,7 @@ from shared.ingest.lake import LakeManifest, read_manifest
 from shared.ingest.state_versions import CURRENT_LAYOUTS
 from shared.ports import BlobStore
 from shared.ranking.scorer import OnnxScorer
-from shared.releases.bundle import SEARCH, TREES, encode_files, load_bundle, write_bundle
+from shared.releases.bundle import CALIBRATION, SEARCH, TREES, encode_files, load_bundle, write_bundle
 from shared.releases.manifest import ReleaseManifest, checksum, folder_of
 from shared.search.index import build_index
 from shared.settings import Settings
@@ -123,9 +123,9 @@ def build_release(data: Path, live: LiveSource, *, created_at: int) -> ReleaseMa
 
 
 def extra_files(data: Path) -> dict[str, bytes]:
-    """What a bundle may lack: the parts that explain the ranker, where its export left them."""
-    parts = data / "nightly/onnx/parts.npz"
-    return {TREES: parts.read_bytes()} if parts.exists() else {}
+    """What a bundle may lack: what explains the ranker and how likely its scores are, where its export left them."""
+    places = {TREES: data / "nightly/onnx/parts.npz", CALIBRATION: data / "nightly/onnx" / CALIBRATION}
+    return {name: place.read_bytes() for name, place in places.items() if place.exists()}
 
 
 def serving_sources(lake: LakeManifest, live: LiveSource) -> tuple[EventSource, ...]:

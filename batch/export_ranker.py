@@ -18,15 +18,17 @@ from batch.models.trained_ranker import TrainedRanker
 from shared.adapters.stage_folder import replace_folder
 from shared.cli import command
 from shared.features.vector import Matrix
+from shared.ranking.calibration import Calibration
 from shared.ranking.page_table import load_pages
 from shared.ranking.ranker_parts import RankerParts
+from shared.releases.bundle import CALIBRATION
 
 GATE_ROWS: Final = 20_000
 _EXPLAINED_ROWS: Final = 512
 
 
 def export(data: Path) -> None:
-    """Write nightly/onnx/{ranker.onnx, parts.npz, gate.json}.
+    """Write nightly/onnx/{ranker.onnx, parts.npz, gate.json}, and calibration.json where training left one.
 
     Raises ExportGateError when the export ranks, or its parts explain, otherwise than the ranker does.
     """
@@ -38,9 +40,12 @@ def export(data: Path) -> None:
     report = check_export(ranker.booster, exported, sample, ranker.terms)
     parts = ranker.parts()
     explained = _check_parts(ranker, parts, sample)
+    calibration = data / "nightly/ranker" / CALIBRATION
     with replace_folder(data / "nightly/onnx") as folder:
         (folder / "ranker.onnx").write_bytes(exported)
         (folder / "parts.npz").write_bytes(parts.encode())
+        if calibration.exists():
+            (folder / CALIBRATION).write_bytes(Calibration.decode(calibration.read_bytes()).encode())
         measured = {**asdict(report), "contribution_error": explained}
         (folder / "gate.json").write_bytes(msgspec.json.format(msgspec.json.encode(measured)))
     print(

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from batch.models.calibration import calibrate, drawn_weights
 from batch.models.rankers import RankersParams, choose, fit_rankers, mean_ndcg
 from batch.models.ranking_rows import RankingRows
 from batch.models.trained_ranker import TrainedRanker
@@ -25,7 +26,9 @@ from shared.adapters.stage_folder import replace_folder
 from shared.cli import command
 from shared.errors import ConfigurationError
 from shared.features.vector import SCHEMA
+from shared.ranking.calibration import Calibration
 from shared.ranking.page_table import PageTable, load_pages
+from shared.releases.bundle import CALIBRATION
 
 HELD_OUT_SHARE: Final = 0.2
 _SHOWN_FEATURES: Final = 25
@@ -33,7 +36,7 @@ _EXPLAINED_ROWS: Final = 2_000
 
 
 def fit(data: Path, params: RankersParams, tracking: Tracking) -> TrainedRanker:
-    """Train on nightly/training/label; write nightly/ranker: the chosen ranker, params.json, pictures, run.json."""
+    """Train on nightly/training/label; write nightly/ranker: the best one, its calibration, params, pictures, run."""
     started = time.perf_counter()
     pages = load_pages(data, "label")
     held_out = held_out_users(pages.user)
@@ -42,9 +45,11 @@ def fit(data: Path, params: RankersParams, tracking: Tracking) -> TrainedRanker:
     rankers = fit_rankers(training, stopping, params)
     quality = {name: mean_ndcg(ranker, stopping, params.label_gain) for name, ranker in rankers.items()}
     chosen = rankers[choose(rankers, stopping, params)]
+    calibration = calibrate_on(pages, held_out, chosen)
     seconds = time.perf_counter() - started
     with replace_folder(data / "nightly/ranker") as folder:
         chosen.save(folder)
+        (folder / CALIBRATION).write_bytes(calibration.encode())
         (folder / "params.json").write_bytes(msgspec.json.encode(asdict(params)))
         run_id = tracking.start_run(
             params={
@@ -86,6 +91,13 @@ def draw(ranker: TrainedRanker, rows: RankingRows, folder: Path) -> list[Path]:
         pictures[-1], "What features add, row by row", list(shown), added[:, columns], sample[:, columns]
     )
     return pictures
+
+
+def calibrate_on(pages: PageTable, chosen: NDArray[np.bool_], ranker: TrainedRanker) -> Calibration:
+    """How likely a candidate of the chosen pages (bool[q]) is a hit, by the ranker's score."""
+    rows = np.repeat(chosen, pages.length)
+    weights = drawn_weights(pages.label[rows] > 0, pages.length[chosen], pages.candidates[chosen])
+    return calibrate(ranker.score(np.asarray(pages.features[rows])), pages.positive[rows], weights)
 
 
 def held_out_users(user: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from shared.features.vector import SCHEMA
 from shared.ingest.lake import read_manifest
 from shared.ingest.partitioning import with_live
 from shared.ports import BlobStore
+from shared.ranking.calibration import Calibration
 from shared.ranking.ranker_parts import RankerParts
 from shared.ranking.scorer import OnnxScorer
 from shared.recommend import Model, default_sources
@@ -29,7 +30,8 @@ from shared.search.live import LiveIndex
 class LoadedRelease:
     """What a page needs of one release. `index_of` maps item hashes to the release's dense index.
 
-    `ranker_parts` explain the ranker's scores; releases that older code built, or of another kind of ranker, have none.
+    `ranker_parts` explain the ranker's scores, `calibration` says how likely they are hits; releases that older code
+    built, or of another kind of ranker, have neither.
     """
 
     manifest: ReleaseManifest
@@ -40,6 +42,7 @@ class LoadedRelease:
     items: FollowedItems
     search: LiveIndex
     ranker_parts: RankerParts | None = None
+    calibration: Calibration | None = None
 
     @property
     def release_id(self) -> str:
@@ -86,6 +89,7 @@ class ReleaseLoader:
             items=items,
             search=search,
             ranker_parts=_ranker_parts(bundle),
+            calibration=None if bundle.calibration is None else Calibration.decode(bundle.calibration),
         )
 
     def _sources(self, manifest: ReleaseManifest) -> tuple[EventSource, ...]:

@@ -22,6 +22,7 @@ FACTORS: Final = "item_factors.npy"
 CATALOG: Final = "catalog.msgpack"
 SEARCH: Final = "search.sqlite"
 TREES: Final = "ranker_trees.npz"
+CALIBRATION: Final = "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Bundle:
     """A release in memory. The catalogue snapshot's order is the dense item index.
 
     `factors` is float32[n_items, d]; `ranker` an ONNX model as bytes. Bundles of older code have neither `search` (the
-    full-text index, an SQLite database) nor `trees` (what explains the ranker: `shared.ranking.ranker_parts`).
+    full-text index, an SQLite database) nor `trees` (what explains the ranker: `shared.ranking.ranker_parts`) nor
+    `calibration` (how likely its scores are hits: `shared.ranking.calibration`).
     """
 
     manifest: ReleaseManifest
@@ -38,6 +40,7 @@ class Bundle:
     ranker: bytes
     search: bytes | None = None
     trees: bytes | None = None
+    calibration: bytes | None = None
 
 
 def encode_files(
@@ -46,7 +49,7 @@ def encode_files(
     ranker: bytes,
     extra: Mapping[str, bytes] | None = None,
 ) -> dict[str, bytes]:
-    """The bundle's files by name; `extra` holds those a bundle may lack, as they are (SEARCH, TREES).
+    """The bundle's files by name; `extra` holds those a bundle may lack, as they are (SEARCH, TREES, CALIBRATION).
 
     Raises:
         ReleaseUnavailable: two items share a 64-bit hash: state could not tell them apart.
@@ -81,5 +84,7 @@ def load_bundle(blobs: BlobStore, release_id: str) -> Bundle:
         raise ReleaseUnavailable(
             f"release {release_id} has {len(entries)} items and {len(factors)} factors, not {manifest.items_count}"
         )
-    search, trees = (read_file(blobs, manifest, name) if name in manifest.files else None for name in (SEARCH, TREES))
-    return Bundle(manifest, entries, factors, read_file(blobs, manifest, RANKER), search, trees)
+    search, trees, calibration = (
+        read_file(blobs, manifest, name) if name in manifest.files else None for name in (SEARCH, TREES, CALIBRATION)
+    )
+    return Bundle(manifest, entries, factors, read_file(blobs, manifest, RANKER), search, trees, calibration)
