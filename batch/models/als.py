@@ -12,8 +12,8 @@ solves the same equations to fold a history in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
 
 import implicit.als
 import implicit.gpu
@@ -24,6 +24,7 @@ from scipy import sparse
 from threadpoolctl import threadpool_limits
 
 from batch.interactions import BEHAVIOUR_TYPES
+from batch.models.spectral import SpectralParams, fit_spectral
 from shared.candidates.als import ItemFactors
 from shared.events import EventType
 from shared.features.views import ACTION_WEIGHT
@@ -43,6 +44,9 @@ class AlsParams:
     frequency_scaling: exponent nu by which a row's regularization grows with its n entries, to regularization
     * (1 + n)^nu (Rendle, Krichene, Zhang, Koren: Revisiting the Performance of iALS on Item Recommendation Benchmarks,
     RecSys 2022). Rows are solved in groups whose lengths differ by a quarter at most, each with its mean.
+
+    factor_model: "spectral" fits the same factors by `batch.models.spectral` with `spectral`; of the rest it reads
+    `factors` and `half_life_days` alone.
     """
 
     factors: int = 64
@@ -51,6 +55,8 @@ class AlsParams:
     alpha: float = 3.0
     frequency_scaling: float = 0.0
     half_life_days: float = 45.0
+    factor_model: Literal["als", "spectral"] = "als"
+    spectral: SpectralParams = field(default_factory=SpectralParams)
 
 
 def interaction_weights(
@@ -82,6 +88,8 @@ def fit_als(weights: sparse.csr_array, params: AlsParams | None = None, *, seed:
     used where `implicit` finds one and every row has one regularization, adds in another order.
     """
     params = params or AlsParams()
+    if params.factor_model == "spectral":
+        return _spectral(weights, params, seed)
     # Scaled here: implicit's GPU model takes alpha and forgets it.
     confidence = sparse.csr_matrix(weights * np.float32(params.alpha), dtype=np.float32)
     with threadpool_limits(1, "blas"):
@@ -89,6 +97,11 @@ def fit_als(weights: sparse.csr_array, params: AlsParams | None = None, *, seed:
     factors = np.ascontiguousarray(found, dtype=np.float32)
     told = {name: getattr(params, name) for name in ("regularization", "alpha", "frequency_scaling")}
     return ItemFactors.from_params(factors, told)
+
+
+def _spectral(weights: sparse.csr_array, params: AlsParams, seed: int) -> ItemFactors:
+    factors = fit_spectral(weights, params.factors, params.spectral, seed=seed)
+    return ItemFactors.from_params(factors, {"regularization": 0.0, "alpha": 1.0, "projection": 1.0})
 
 
 def _plain(confidence: sparse.csr_matrix, params: AlsParams, seed: int) -> NDArray[np.float32]:
