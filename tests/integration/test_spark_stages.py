@@ -40,7 +40,12 @@ def history(seed: int) -> list[Event]:
     start = NOW - 20 * DAY_MS
     rows = [
         event(
-            EventType.ITEM_UPDATED, user=None, item=f"item-{n}", at=start, event_id=f"new {n}", changes={"title": "T"}
+            EventType.ITEM_UPDATED,
+            user=None,
+            item=f"item-{n}",
+            at=start,
+            event_id=f"new {n}",
+            changes={"title": f"Thing {n % 3}"},
         )
         for n in range(ITEMS)
     ]
@@ -48,7 +53,7 @@ def history(seed: int) -> list[Event]:
     for n, at in enumerate(moments):
         kind, user, item = draw.choice(KINDS), f"user-{draw.randrange(USERS)}", f"item-{draw.randrange(ITEMS)}"
         rows.append(
-            event(kind, user=user, item=item, at=at, event_id=f"event {n}", session_id=f"{user} {at // DAY_MS}")
+            event(kind, user=user, item=item, at=at, event_id=f"event {n}", session_id=f"{user} {at // (5 * DAY_MS)}")
         )
     rows.append(event(EventType.PREFERENCES_SET, user="only-wishes", item=None, at=NOW, event_id="w", changes={}))
     return rows
@@ -78,7 +83,7 @@ def test_neighbours_of_every_span_are_those_of_the_models(shop: Path) -> None:
             width = found.neighbours[kind].indexes.shape[1]
             np.testing.assert_array_equal(found.neighbours[kind].indexes, indexes[:, :width])
             np.testing.assert_allclose(found.neighbours[kind].scores, columns[0][:, :width], rtol=1e-6)
-    assert (load_span(shop, "all").neighbours[ListKind.SIMILAR].indexes >= 0).any()
+    assert all((load_span(shop, "all").neighbours[kind].indexes >= 0).any() for kind in ListKind)
     assert sorted(path.name for path in (shop / "nightly/lists").iterdir()) == sorted(SPANS)
 
 
