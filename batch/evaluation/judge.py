@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch.evaluation.ablation import AblationParams, ablate
+from batch.evaluation.calibrated import measure_calibration
 from batch.evaluation.candidates_measured import MERGED, measure_candidates
 from batch.evaluation.compared import Compared
 from batch.evaluation.cost import Meter
@@ -180,6 +181,9 @@ def judge(
     with meter.part("segments measured"):
         segments = [court.segment(one.name, one.meaning, rankings, one.chosen) for one in query_segments(test)]
         segments += court.new_to_user()
+    with meter.part("calibration measured"):
+        unlearned = replace(learned, chosen=learned.chosen[held_out_users(learned.users)])
+        calibration = measure_calibration(unlearned, judged, scorers[serves])
     ablation = None
     if params.ablation_label_queries and params.ablation_test_queries:
         with meter.part("ablation"):
@@ -198,7 +202,7 @@ def judge(
         segments=segments,
         ablation=ablation,
         serving_cost=costs,
-        calibration=None,
+        calibration=calibration,
         parts=meter.parts,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
+from math import log10
 from typing import Final
 
 from batch.evaluation.report import Reliability
@@ -17,6 +18,7 @@ _VALUE: Final = 190
 _ROW: Final = 26
 _AXIS: Final = 26
 _TICKS: Final = 5
+_LEAST_EXPONENT: Final = -4.0
 _STEPS: Final = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -147,22 +149,28 @@ def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
 
 
 def reliability(bins: Sequence[Reliability], title: str) -> str:
-    """What was said against what came true, one circle a bin, its area by rows; the diagonal is where it should be."""
-    size, left, top = 300, 60, 12
-    high = max([one.said for one in bins] + [one.came for one in bins] + [1e-6])
-    scale = _Scale(0.0, high, 0, size)
+    """What was said against what came true on logarithmic scales, a circle a bin; on the diagonal it is true."""
+    size, left, top = 300, 70, 12
+    scale = _Scale(_LEAST_EXPONENT, 0.0, 0, size)
+
+    def at(value: float) -> float:
+        return scale.at(max(_LEAST_EXPONENT, log10(max(value, 1e-300))))
+
     most = max([one.rows for one in bins] + [1])
-    parts = [_line(left, top + size, left + size, top, "zero")]
-    for tick in scale.ticks():
-        x, y = left + scale.at(tick), top + size - scale.at(tick)
-        parts += [_line(left, y, left + size, y, "grid"), _text(left - 8, y + 4, _number(tick), "tick end")]
-        parts += [_line(x, top, x, top + size, "grid"), _text(x, top + size + 16, _number(tick), "tick middle")]
+    parts = []
+    for exponent in range(int(_LEAST_EXPONENT), 1):
+        x, y = left + scale.at(exponent), top + size - scale.at(exponent)
+        tick = _number(10.0**exponent)
+        parts += [_line(left, y, left + size, y, "grid"), _text(left - 8, y + 4, tick, "tick end")]
+        parts += [_line(x, top, x, top + size, "grid"), _text(x, top + size + 16, tick, "tick middle")]
+    parts.append(_line(left, top + size, left + size, top, "zero"))
     for one in bins:
-        radius = 3 + 9 * (one.rows / most) ** 0.5
-        x, y = left + scale.at(one.said), top + size - scale.at(one.came)
+        radius = 3 + 9 * (one.rows / most) ** 0.25
+        x, y = left + at(one.said), top + size - at(one.came)
         parts.append(f'<circle class="series0" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" opacity="0.8"/>')
+        parts.append(_text(x + radius + 4, y + 14, f"{one.rows:,}", "tick"))
     parts += [
-        _text(left + size / 2, top + size + 36, "probability said", "tick middle"),
-        _text(left + size + 16, top + size / 2, "share that came true", "tick"),
+        _text(left + size / 2, top + size + 36, "mean probability said", "tick middle"),
+        _text(left + size + 16, top + 12, "share that came true; numbers: candidates", "tick"),
     ]
     return _svg(_LABEL + _PLOT + _VALUE, top + size + 44, title, parts)

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from batch.evaluation.calibrated import measure_calibration
 from batch.evaluation.judge import PERSONAL_FREQUENCY, JudgeParams, Peer, judge
 from batch.evaluation.page_view import View, Without
 from batch.evaluation.rankings import rank_by, rank_sources
@@ -251,6 +252,24 @@ def test_the_page_says_what_the_json_says(report: Report, tmp_path: Path) -> Non
     for part in report.parts:
         assert part.name in text
     assert all(re.search(rf"\b{one.milliseconds:.3f}\b", text) for one in report.serving_cost)
+
+
+def test_probabilities_are_near_what_comes_true(report: Report, test_pages: PageTable) -> None:
+    assert report.calibration is not None
+    assert sum(one.rows for one in report.calibration.bins) == len(test_pages.label)
+    assert report.calibration.expected_error < 0.01
+    share = float(test_pages.positive.mean())
+    assert report.calibration.brier < share * (1 - share), "better than the same probability for all"
+
+
+def test_scores_that_say_nothing_have_one_probability(test_pages: PageTable) -> None:
+    view = View.whole(test_pages)
+    found = measure_calibration(view, view, lambda rows: np.zeros(len(rows), np.float32))
+    share = float(test_pages.positive.mean())
+    assert [(one.rows, one.said, one.came) for one in found.bins] == [
+        pytest.approx((len(test_pages.label), share, share))
+    ]
+    assert found.brier == pytest.approx(share * (1 - share))
 
 
 def test_names_in_the_json_are_stable(report: Report) -> None:
