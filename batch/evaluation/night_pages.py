@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -17,10 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch import ingest_events
+from batch.build_interactions import load_summary
+from batch.evaluation.lists_measured import ItemFacts
 from batch.evaluation.night_stages import StageFailed, StageRun, run_stages
+from batch.evaluation.report import Part
+from batch.interactions import load_interactions
 from batch.retrieval_span import PARAMS_FILE
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.errors import ConfigurationError
+from shared.events import from_ms
 from shared.ingest.lake import read_manifest
 from shared.ranking.page_table import PageTable, load_pages
 
@@ -64,17 +69,17 @@ class NightRequest:
 
 @dataclass(frozen=True, slots=True)
 class NightPages:
-    """The pages of both periods, the shop's folder, and the seconds of each stage.
+    """The pages of both periods, facts of the items, what each stage took, and what was fitted on what in words.
 
-    Test pages are those of sessions in the test period, asked for when the session starts; `kept` says how many of
-    them are judged and why the others are not.
+    Test pages are those of sessions in the test period, asked for when the session starts, of customers who were there
+    before the period.
     """
 
     label: PageTable
     test: PageTable
-    shop: Path
-    seconds: dict[str, float]
-    kept: dict[str, int]
+    facts: ItemFacts
+    parts: list[Part]
+    told: list[str]
 
 
 def night_pages(request: NightRequest, say: Callable[[str], None]) -> NightPages:
@@ -98,20 +103,41 @@ def night_pages(request: NightRequest, say: Callable[[str], None]) -> NightPages
         more={"build_training_set": [str(part) for pair in limits.items() for part in pair]},
         inputs={"fit_retrieval": [shop / PARAMS_FILE]},
     )
-    seconds = run_stages(run, say)
+    parts = run_stages(run, say)
     label, test = load_pages(shop, "label"), load_pages(shop, "test")
-    returning = of_known_customers(test)
-    kept = {
-        "test_pages": int(returning.sum()),
-        "test_pages_of_strangers": int((~returning).sum()),
-        "label_pages": len(label.length),
-    }
-    chosen = choose(test, returning)
+    known = of_known_customers(test)
+    chosen = choose(test, known)
     for name, pages in (("label", label), ("test", chosen)):
         folder = request.work / "pages" / name
         shutil.rmtree(folder, ignore_errors=True)
         pages.save(folder)
-    return NightPages(label, chosen, shop, seconds, kept)
+    return NightPages(label, chosen, item_facts(shop, [label, test]), parts, _told(shop, known))
+
+
+def item_facts(shop: Path, tables: Sequence[PageTable]) -> ItemFacts:
+    """Events of each item before the test period, and categories as pages have them: no list names other items."""
+    summary, interactions = load_summary(shop), load_interactions(shop)
+    known = interactions.known_before(summary.periods.label_end_at)
+    popularity = np.bincount(known.item, minlength=summary.items).astype(np.float64)
+    category = np.full(summary.items, -1, dtype=np.int64)
+    for pages in tables:
+        released = np.asarray(pages.index) < summary.items
+        category[np.asarray(pages.index)[released]] = np.asarray(pages.category)[released]
+    return ItemFacts(popularity, category, popularity == 0)
+
+
+def _told(shop: Path, known: NDArray[np.bool_]) -> list[str]:
+    periods = load_summary(shop).periods
+    ends = (periods.fit_end_at, periods.label_end_at, periods.test_end_at)
+    fit, label, end = (f"{from_ms(at):%Y-%m-%d %H:%M} UTC" for at in ends)
+    return [
+        f"sources for the label pages: fitted on what was known before {fit}",
+        f"rankers: learnt on pages of the label period, {fit} to {label}",
+        f"sources for the test pages: fitted on what was known before {label}; histories end with each page's instant",
+        f"test pages: sessions that begin between {label} and {end} and hold a hit, asked for as they begin",
+        f"{int(known.sum()):,} test pages of customers who were there before {label} are judged",
+        f"{int((~known).sum()):,} test pages of others are left out: a rule shows them what is popular",
+    ]
 
 
 def of_known_customers(pages: PageTable) -> NDArray[np.bool_]:

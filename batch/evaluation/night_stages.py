@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any, Final
 import msgspec
 import yaml
 
+from batch.evaluation.cost import Meter
+from batch.evaluation.report import Part
 from batch.run_nightly import PIPELINE, Stage, read_stages
 from shared.errors import ConfigurationError, RecommndrError
 
@@ -26,10 +27,10 @@ class StageFailed(RecommndrError):
 
 
 class StageRecord(msgspec.Struct, frozen=True):
-    """`made_from` is a digest of arguments, code and inputs; `seconds` is what making took."""
+    """`made_from` is a digest of arguments, code and inputs; `part` is what making took."""
 
     made_from: str
-    seconds: float
+    part: Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class StageRun:
     pipeline: Path = PIPELINE
 
 
-def run_stages(run: StageRun, say: Callable[[str], None]) -> dict[str, float]:
-    """Seconds that each stage took when it was made, now or by an earlier call.
+def run_stages(run: StageRun, say: Callable[[str], None]) -> list[Part]:
+    """What each stage took when it was made, now or by an earlier call.
 
     A stage is skipped when its outputs stand and its arguments, the code and the files that dvc.yaml names as its
     dependencies are as they were. Raises StageFailed with what to do next.
@@ -61,7 +62,7 @@ def run_stages(run: StageRun, say: Callable[[str], None]) -> dict[str, float]:
         raise ConfigurationError(f"{run.pipeline} has no stage {', '.join(sorted(unknown))}")
     document = yaml.safe_load(run.pipeline.read_text(encoding="utf-8"))["stages"]
     made_from: dict[str, str] = {}
-    seconds: dict[str, float] = {}
+    parts: list[Part] = []
     try:
         for name in (name for name in stages if name in run.names):
             key = _made_from(run, stages[name], document[name], made_from)
@@ -70,12 +71,12 @@ def run_stages(run: StageRun, say: Callable[[str], None]) -> dict[str, float]:
             if record is None or record.made_from != key or not _stands(run.data, document[name]):
                 record = _make(run, stages[name], key, say)
             else:
-                say(f"{name}: stands, made in {record.seconds:.0f} s")
-            seconds[name] = record.seconds
+                say(f"{name}: stands, made in {record.part.seconds:.0f} s")
+            parts.append(record.part)
     finally:
         if "pyspark.sql" in sys.modules:
             importlib.import_module("batch.spark").stop_session()
-    return seconds
+    return parts
 
 
 def read_record(data: Path, name: str) -> StageRecord | None:
@@ -90,11 +91,12 @@ def _make(run: StageRun, stage: Stage, key: str, say: Callable[[str], None]) -> 
     path = run.data / RECORDS / f"{stage.name}.json"
     path.unlink(missing_ok=True)
     say(f"{stage.name} (python -m {stage.module})")
-    started = time.perf_counter()
-    code = importlib.import_module(stage.module).main([*stage.argv, *run.more.get(stage.name, ())])
+    meter = Meter()
+    with meter.part(stage.name):
+        code = importlib.import_module(stage.module).main([*stage.argv, *run.more.get(stage.name, ())])
     if code:
         raise StageFailed(f"stage {stage.name} ended with exit code {code}; mend what it says above and run this again")
-    record = StageRecord(key, round(time.perf_counter() - started, 1))
+    record = StageRecord(key, meter.parts[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.encode(record))
     return record
