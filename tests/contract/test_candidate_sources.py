@@ -1,130 +1,75 @@
-"""What every candidate source promises. A new source joins by an entry in ANSWERS."""
+"""What every candidate source promises: one contract over all of them.
+
+A new source joins by an entry in `source_world.ANSWERS`; where it reads something from the night, `source_nights` is
+that night.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import inspect
+import re
+from dataclasses import replace
+from itertools import product
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch.build_neighbours import cut_lists
+from batch.retrieval_span import RetrievalSpan
 from shared.candidates.als import AlsSource, ItemFactors
+from shared.candidates.opinion import Opinion
 from shared.candidates.params import DEFAULT, LIMITS
-from shared.candidates.query import CandidateSource, History, ListKind, Neighbours, Query
+from shared.candidates.query import History, ListKind, Neighbours, Query
 from shared.candidates.ranked import Ranked
-from shared.features.aggregations import DAY_MS, MINUTE_MS
+from shared.events import ItemId, Preferences
 from shared.features.definitions import Retrieval
 from shared.features.items import ItemTable
-from shared.features.shard import Shopper
-from shared.recommend import Model, PageRequest, Shelf, default_sources, item_rows, prepare
-from tests.unit.builders import MANY, MODEST, NOW, event, sent, shopper_of, table_of, updated
-
-COUNT = 12
-ARRIVED_DAYS_AGO = {2: 5, 9: 1, 10: 10, 11: 40}
-ANN = (
-    sent("cart", item="i0", at=NOW - 3 * MINUTE_MS),
-    sent("view", item="i4", at=NOW - 2 * MINUTE_MS),
-    sent("purchase", item="i1", at=NOW - MINUTE_MS),
+from shared.recommend import PageRequest, Shelf, item_rows, prepare, retrieve
+from tests.contract.source_nights import LIST_SIZE, LeftByNight, fitted
+from tests.contract.source_world import (
+    ANN,
+    ANSWERS,
+    COUNT,
+    FACTORS,
+    STRANGERS,
+    TOUCHED,
+    catalogue,
+    known_answer,
+    model_of,
+    naive_factor,
+    world,
 )
-FACTORS = np.random.default_rng(5).normal(size=(COUNT, 4)).astype(np.float32)
+from tests.unit.builders import MANY, MODEST, NOW, event, sent, shopper_of, updated
 
-# Items 0-3 are of category A, 4-7 of B, 8-11 of C; item n was viewed n + 1 times; the lists of item n hold
-# n + 1, n + 2 and n + 5 with scores 1, 1/2, 1/4. Ann bought 1, then before that viewed 4, then carted 0.
-ANSWERS: dict[Retrieval, list[int]] = {
-    Retrieval.ALS: [],  # told by the normal equations, below
-    Retrieval.COOCCURRENCE: [2, 3, 6, 5, 9],
-    Retrieval.WALK: [2, 3, 6, 5, 9],
-    Retrieval.LINEAR: [2, 3, 6, 5, 9],
-    Retrieval.ATTRIBUTES: [2, 3, 6, 5, 9],
-    Retrieval.SIMILAR: [2, 3, 6, 5, 9],
-    Retrieval.BOUGHT_TOGETHER: [2, 3, 6, 5],  # the viewed seed takes no part
-    Retrieval.REPEAT: [1, 0, 4],
-    Retrieval.CATEGORY: [3, 2, 7, 6, 5],
-    Retrieval.POPULAR: [3, 11, 10, 9, 2, 8, 7, 6, 5, 1, 4, 0],  # A three times lifted, B a tenth: they are her taste
-    Retrieval.ARRIVALS: [2, 9, 10],
-}
-STRANGERS: dict[Retrieval, list[int]] = {
-    Retrieval.POPULAR: list(range(COUNT))[::-1],
-    Retrieval.ARRIVALS: [9, 2, 10],
-}
-
-
-@dataclass(frozen=True)
-class World:
-    """One shop under one numbering: `place[n]` is the index of item n."""
-
-    query: Query
-    source: CandidateSource
-    place: list[int]
-
-    def items(self, ranked: Ranked) -> list[int]:
-        """The answer in item numbers."""
-        number = {index: item for item, index in enumerate(self.place)}
-        return [number[index] for index in ranked.indexes.tolist()]
-
-
-def catalogue(prefix: str) -> ItemTable:
-    table = table_of()
-    for number in range(COUNT):
-        changes: dict[str, Any] = {"categories": ["Shop", "ABC"[number // 4]], "price_cents": 100}
-        if number in ARRIVED_DAYS_AGO:
-            arrived = np.datetime64(NOW - ARRIVED_DAYS_AGO[number] * DAY_MS, "ms")
-            changes["arrived_at"] = f"{arrived}Z"
-        table.fold(updated(f"{prefix}{number}", at=NOW - 90 * DAY_MS, **changes), NOW)
-        for _ in range(number + 1):
-            table.fold(event("view", item=f"{prefix}{number}", user="others", at=NOW - DAY_MS), NOW)
-    return table
-
-
-def world(
-    name: Retrieval, shopper: Shopper, *, place: list[int] | None = None, prefix: str = "i", **request: Any
-) -> World:
-    place = place or list(range(COUNT))
-    order = np.argsort(place)
-    table = catalogue(prefix)
-    shelf = Shelf.of(table, item_rows(table, [f"{prefix}{number}" for number in order]))  # type: ignore[misc]  # plain strings serve as ids here
-    sources = default_sources(ItemFactors.of(FACTORS[order], 0.05, 2.0))
-    model = Model("r", sources, None, ZoneInfo("UTC"), 0)  # type: ignore[arg-type]  # nothing is scored here
-    if "context_row" in request:
-        request["context_row"] = table.row_of_id(f"{prefix}{request['context_row']}")
-    prepared = prepare(shelf, model, shopper, PageRequest(NOW, **request))
-    return World(replace(prepared.query, neighbours=lists(prepared.query, place)), sources[name], place)
-
-
-def lists(query: Query, place: list[int]) -> Mapping[ListKind, Neighbours]:
-    places, number = np.array(place), np.argsort(place)
-    around = [[(number[seed] + step) % COUNT for step in (1, 2, 5)] for seed in query.seeds]
-    indexes = np.array(around, dtype=np.int64).reshape(-1, 3)
-    scores = np.tile(np.array([1.0, 0.5, 0.25], np.float32), (len(indexes), 1))
-    return dict.fromkeys(ListKind, Neighbours(places[indexes].astype(np.int32), scores))
-
-
-def naive_factor(history: History) -> np.ndarray:
-    """Hu, Koren, Volinsky: argmin of sum over all items of c (p - x y)^2 + reg |x|^2; untouched: c = 1, p = 0."""
-    wide = FACTORS.astype(np.float64)
-    confidence, preference = np.ones(COUNT), np.zeros(COUNT)
-    for age, index in enumerate(history.indexes):
-        confidence[index], preference[index] = 2.0 * history.weights[age] * DEFAULT.als_decay**age, 1.0
-    left = sum(confidence[item] * np.outer(wide[item], wide[item]) for item in range(COUNT)) + 0.05 * np.eye(4)
-    right = sum(confidence[item] * preference[item] * wide[item] for item in range(COUNT))
-    return np.linalg.solve(left, right)
-
-
-def known_answer(name: Retrieval, query: Query) -> list[int]:
-    if name is not Retrieval.ALS:
-        return ANSWERS[name]
-    scores = FACTORS @ naive_factor(query.history)
-    return [item for item in np.argsort(-scores).tolist() if scores[item] > 0 and item not in (0, 1, 4)]
+ALL = np.arange(COUNT, dtype=np.int32)
+RENUMBERED = np.random.default_rng(8).permutation(COUNT)
+LISTED = [Retrieval(kind.value) for kind in ListKind]
+WITHOUT_CHANCE = [kind for kind in ListKind if kind is not ListKind.SIMILAR]
+"""Lists in which no factors have a part: those begin with random numbers in the order of the items."""
 
 
 @pytest.fixture(params=list(Retrieval), ids=str)
 def name(request: pytest.FixtureRequest) -> Retrieval:
     found: Retrieval = request.param
     return found
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> LeftByNight:
+    return LeftByNight.at(tmp_path_factory.mktemp("night"))
+
+
+@pytest.fixture(scope="module")
+def another_night() -> RetrievalSpan:
+    return fitted(range(COUNT))
+
+
+@pytest.fixture(scope="module")
+def renumbered_night() -> RetrievalSpan:
+    return fitted(RENUMBERED.tolist())
 
 
 def assert_well_formed(ranked: Ranked, query: Query, limit: int) -> None:
@@ -138,10 +83,21 @@ def assert_well_formed(ranked: Ranked, query: Query, limit: int) -> None:
     assert set(ranked.via.tolist()) <= {-1, *query.seeds.tolist(), *query.history.indexes.tolist()}
 
 
-def test_every_source_is_here_and_has_a_limit(name: Retrieval) -> None:
-    assert world(name, shopper_of()).source.name is name
+def assert_equal(one: Opinion, other: Opinion, relative: float = 0.0) -> None:
+    first, second = one.top(COUNT), other.top(COUNT)
+    assert first.indexes.tolist() == second.indexes.tolist()
+    assert first.via.tolist() == second.via.tolist()
+    np.testing.assert_allclose(first.scores, second.scores, rtol=relative)
+    np.testing.assert_allclose(one.at(ALL), other.at(ALL), rtol=relative, atol=relative)
+
+
+def test_every_source_is_here_says_whose_work_it_is_and_has_a_limit(name: Retrieval) -> None:
+    source = world(name, shopper_of()).source
+    assert source.name is name
     assert LIMITS[name] > 0
     assert name in ANSWERS
+    said = f"{inspect.getdoc(type(source))} {inspect.getdoc(inspect.getmodule(source))}".casefold()
+    assert re.search(r"nightly per-item|nightly per-user|request time", said)
 
 
 def test_known_data_have_a_known_answer(name: Retrieval) -> None:
@@ -158,6 +114,18 @@ def test_a_stranger_is_answered_or_gets_nothing(name: Retrieval) -> None:
     assert one.items(one.source.consider(unread).top(COUNT)) == STRANGERS.get(name, [])
 
 
+def test_a_strangers_candidates_are_all_that_may_be_shown_also_without_lists() -> None:
+    one = world(Retrieval.POPULAR, shopper_of(), excluded_rows=frozenset({4}))
+    found = retrieve(one.prepared, model_of(FACTORS), {})
+    assert found.indexes.tolist() == [0, 1, 2, 3, *range(5, COUNT)]
+
+
+def test_without_lists_a_source_that_reads_them_says_nothing(name: Retrieval) -> None:
+    one = world(name, shopper_of(*ANN))
+    ranked = one.source.consider(replace(one.query, neighbours={})).top(COUNT)
+    assert one.items(ranked) == ([] if name in LISTED else known_answer(name, one.query))
+
+
 def test_the_limit_keeps_the_best(name: Retrieval) -> None:
     one = world(name, shopper_of(*ANN))
     whole = one.source.consider(one.query).top(COUNT)
@@ -165,6 +133,20 @@ def test_the_limit_keeps_the_best(name: Retrieval) -> None:
         ranked = one.source.consider(one.query).top(limit)
         assert ranked.indexes.tolist() == whole.indexes[:limit].tolist()
         assert ranked.scores.tolist() == pytest.approx(whole.scores[:limit].tolist())
+
+
+def test_what_it_puts_forward_has_the_score_that_it_gives_when_asked(name: Retrieval) -> None:
+    for shopper in (shopper_of(), shopper_of(*ANN)):
+        one = world(name, shopper)
+        opinion = one.source.consider(one.query)
+        ranked, scores = opinion.top(COUNT), opinion.at(ALL)
+        assert scores.dtype == np.float32
+        assert (scores >= 0).all()
+        assert scores[ranked.indexes].tolist() == pytest.approx(ranked.scores.tolist(), rel=1e-6)
+        unsaid = np.setdiff1d(np.flatnonzero(scores), ranked.indexes)
+        assert set(one.items(Ranked.seedless(unsaid, scores[unsaid]))) <= TOUCHED, "only what she has had already"
+        for some in (ALL[::2], ALL[3:4], ALL[:0]):
+            assert opinion.at(some).tolist() == scores[some].tolist()
 
 
 @MODEST
@@ -180,6 +162,25 @@ def test_only_what_may_be_shown_is_returned_in_the_order_it_had(
     if name is not Retrieval.CATEGORY:  # there the best of a category sets its scale
         kept = [item for item in unbounded.indexes.tolist() if allowed[item]]
         assert ranked.indexes.tolist() == kept[:limit]
+
+
+def test_what_was_bought_excluded_or_hidden_is_put_forward_by_none(name: Retrieval) -> None:
+    asked: dict[str, Any] = {
+        "bought_window_days": 30,
+        "excluded_rows": frozenset({2, 6}),
+        "preferences": Preferences(hidden_items=["i3", "i9"]),
+    }
+    plain, strict = world(name, shopper_of(*ANN)), world(name, shopper_of(*ANN), **asked)
+    before = set(plain.items(plain.source.consider(plain.query).top(COUNT)))
+    after = set(strict.items(strict.source.consider(strict.query).top(COUNT)))
+    assert after == before - {1, 2, 6, 3, 9}
+    assert before & {1, 2, 6, 3, 9}
+
+
+def test_nothing_may_be_shown_so_nothing_is(name: Retrieval) -> None:
+    one = world(name, shopper_of(*ANN))
+    query = replace(one.query, eligible=np.zeros(COUNT, dtype=np.bool_))
+    assert not len(one.source.consider(query).top(COUNT).indexes)
 
 
 @MODEST
@@ -213,18 +214,46 @@ def test_an_action_from_a_broken_clock_breaks_nothing(name: Retrieval) -> None:
     assert_well_formed(one.source.consider(one.query).top(COUNT), one.query, COUNT)
 
 
-def test_nothing_may_be_shown_so_nothing_is(name: Retrieval) -> None:
-    one = world(name, shopper_of(*ANN))
-    query = replace(one.query, eligible=np.zeros(COUNT, dtype=np.bool_))
-    assert not len(one.source.consider(query).top(COUNT).indexes)
+def test_an_empty_catalogue_has_an_empty_answer(name: Retrieval) -> None:
+    table = ItemTable()
+    model = model_of(FACTORS[:0])
+    prepared = prepare(Shelf.of(table, item_rows(table, [])), model, shopper_of(*ANN), PageRequest(NOW))
+    none = Neighbours(np.empty((0, 3), np.int32), np.empty((0, 3), np.float32))
+    for neighbours in ({}, dict.fromkeys(ListKind, none)):
+        opinion = model.sources[name].consider(replace(prepared.query, neighbours=neighbours))
+        assert not len(opinion.top(COUNT).indexes)
+        assert not len(opinion.at(ALL[:0]))
 
 
-@pytest.mark.parametrize(
-    "name", [Retrieval.ALS, Retrieval.CATEGORY, Retrieval.COOCCURRENCE, Retrieval.SIMILAR], ids=str
-)
-def test_what_was_touched_is_left_to_the_repeat_source(name: Retrieval) -> None:
+def test_items_younger_than_the_night_are_known_to_those_who_need_no_night(name: Retrieval) -> None:
+    table = catalogue("i")
+    released = item_rows(table, [ItemId(f"i{number}") for number in range(COUNT)])
+    young = updated(
+        "young", title="Young", categories=["Shop", "A"], price_cents=100, arrived_at="2023-11-14T00:00:00Z"
+    )
+    table.fold(young, NOW)
+    for _ in range(5):
+        table.fold(event("view", item="young", user="others"), NOW)
+    shelf, model = Shelf.of(table, released, with_young=True), model_of(FACTORS)
+    for history in ((), ANN, (*ANN, sent("view", item="young", at=NOW))):
+        query = prepare(shelf, model, shopper_of(*history), PageRequest(NOW)).query
+        opinion = model.sources[name].consider(query)
+        ranked = opinion.top(COUNT + 1)
+        assert_well_formed(ranked, query, COUNT + 1)
+        young_score = opinion.at(np.array([COUNT], np.int32))[0]
+        assert (young_score > 0) == (COUNT in ranked.indexes)
+        if name in LISTED or name is Retrieval.ALS:
+            assert young_score == 0
+        if name in (Retrieval.POPULAR, Retrieval.ARRIVALS):
+            assert young_score > 0
+
+
+@pytest.mark.parametrize("name", [Retrieval.ALS, *LISTED], ids=str)
+def test_what_was_touched_is_scored_but_left_to_the_repeat_source(name: Retrieval) -> None:
     one = world(name, shopper_of(*ANN))
-    assert not {0, 1, 4} & set(one.source.consider(one.query).top(COUNT).indexes.tolist())
+    opinion = one.source.consider(one.query)
+    assert not TOUCHED & set(opinion.top(COUNT).indexes.tolist())
+    assert opinion.at(np.array(sorted(TOUCHED), np.int32)).any()
 
 
 def test_the_pages_own_item_is_a_seed_of_rules_though_it_was_only_viewed() -> None:
@@ -234,6 +263,36 @@ def test_the_pages_own_item_is_a_seed_of_rules_though_it_was_only_viewed() -> No
     assert dict(zip(ranked.indexes.tolist(), ranked.via.tolist(), strict=True))[9] == 4
     stranger = world(Retrieval.BOUGHT_TOGETHER, shopper_of(), context_row=4)
     assert stranger.items(stranger.source.consider(stranger.query).top(COUNT)) == [5, 6, 9]
+
+
+def test_what_the_night_left_answers_alike_in_the_harness_and_in_the_api(name: Retrieval, night: LeftByNight) -> None:
+    """Saved, loaded, cut, written as Parquet, published as bytes: one answer; for ALS by the night's record, too."""
+    query = world(name, shopper_of(*ANN)).query
+    harness, api = night.in_the_harness(name, query), night.in_the_api(name, query)
+    assert len(harness.top(COUNT).indexes)
+    assert_equal(harness, api, relative=1e-3 if name is Retrieval.ALS else 0.0)  # a record's factor is a float16
+
+
+@pytest.mark.parametrize("kind", list(ListKind))
+def test_equal_seeds_make_equal_nights(kind: ListKind, night: LeftByNight, another_night: RetrievalSpan) -> None:
+    again = cut_lists(another_night, kind, 0, COUNT, LIST_SIZE)
+    width = night.span.neighbours[kind].indexes.shape[1]
+    np.testing.assert_array_equal(again[0][:, :width], night.span.neighbours[kind].indexes)
+    np.testing.assert_array_equal(again[1][0][:, :width], night.span.neighbours[kind].scores)
+
+
+@pytest.mark.parametrize("kind", WITHOUT_CHANCE)
+def test_other_numbers_make_the_same_lists(
+    kind: ListKind, another_night: RetrievalSpan, renumbered_night: RetrievalSpan
+) -> None:
+    plain, other = (cut_lists(one, kind, 0, COUNT, COUNT) for one in (another_night, renumbered_night))
+    dense = [np.zeros((COUNT, COUNT)) for _ in range(2)]
+    for into, (indexes, columns) in zip(dense, (plain, other), strict=True):
+        for row, column in product(range(COUNT), range(indexes.shape[1])):
+            if indexes[row, column] >= 0:
+                into[row, indexes[row, column]] = columns[0][row, column]
+    assert dense[0].any()
+    np.testing.assert_allclose(dense[1][np.ix_(RENUMBERED, RENUMBERED)], dense[0], rtol=1e-4, atol=1e-6)
 
 
 @MODEST
@@ -254,10 +313,8 @@ def test_folding_in_solves_the_normal_equations(actions: list[tuple[int, float]]
 def test_a_factor_from_the_night_ranks_as_one_folded_in_now() -> None:
     one = world(Retrieval.ALS, shopper_of(*ANN))
     assert isinstance(one.source, AlsSource)
-    vector = one.source.factor(one.query)
-    assert (
-        one.source.consider_for(vector, one.query).top(5).indexes.tolist() == known_answer(Retrieval.ALS, one.query)[:5]
-    )
+    ranked = one.source.consider_for(one.source.factor(one.query), one.query).top(5)
+    assert ranked.indexes.tolist() == known_answer(Retrieval.ALS, one.query)[:5]
 
 
 SCORES = st.floats(-1, 3).map(lambda score: round(score, 1)) | st.just(1e-60)
