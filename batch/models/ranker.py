@@ -11,7 +11,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from batch.models.ranking_rows import RankingRows
+from batch.models.ranking_rows import RankingRows, page_gains, tie_order
 from shared.errors import ConfigurationError
 from shared.features.vector import SMALLEST
 
@@ -56,19 +56,20 @@ def train_ranker(
     alone. Features and model are float32-safe for export: |x| < 1e-30 becomes 0, no categorical features, zero is no
     missing value. `label_gain` is the gain of each label from 0. With `start`, a score of each training and each
     held-out row, the trees learn what that score lacks and theirs has to be added to it; columns in `unread` are not
-    split on. The same seed and rows give the same trees. Raises ConfigurationError on sizes that do not match or
-    training rows without a positive.
+    split on. The same seed and rows give the same trees, in whatever order a page's rows stand. Raises
+    ConfigurationError on sizes that do not match or training rows without a positive.
     """
     params = params or RankerParams()
-    if not np.any(training.checked().labels > 0):
+    if not np.any(page_gains(training.checked(), label_gain) > 0):
         raise ConfigurationError("No training row has a positive label; candidates and label period do not meet.")
+    order = tie_order(training)
     names: Any = feature_names or "auto"
     train_set = lgb.Dataset(
-        _blanked(training.features, unread),
-        label=training.labels,
+        _blanked(training.features[order], unread),
+        label=training.labels[order],
         group=training.groups,
-        weight=training.weights,
-        init_score=None if start is None else start[0],
+        weight=None if training.weights is None else training.weights[order],
+        init_score=None if start is None else start[0][order],
         feature_name=names,
         categorical_feature=[],
         params=_dataset_params(params),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import ConfigurationError
+
+_ROWS_AT_ONCE: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,21 @@ class RankingRows:
             None if self.users is None else self.users[chosen],
             None if self.weights is None else self.weights[rows],
         )
+
+
+def tie_order(rows: RankingRows) -> NDArray[np.int64]:
+    """int64[n]: the rows, page by page, each page's in an order that only their features and labels decide.
+
+    What learns from the order of tied rows would otherwise learn the order of ids, by which candidates come.
+    """
+    keys = np.random.default_rng(0).integers(0, 2**63, size=rows.features.shape[1], dtype=np.uint64) * np.uint64(2)
+    keys += np.uint64(1)
+    digest = np.empty(len(rows.features), np.uint64)
+    for first in range(0, len(digest), _ROWS_AT_ONCE):
+        values = np.ascontiguousarray(rows.features[first : first + _ROWS_AT_ONCE]).view(np.uint32)
+        digest[first : first + len(values)] = (values * keys).sum(axis=1, dtype=np.uint64)
+    page = np.repeat(np.arange(len(rows.groups)), rows.groups)
+    return np.lexsort((rows.labels, digest, page))
 
 
 def starts_of(groups: NDArray[np.integer]) -> NDArray[np.int64]:
