@@ -5,6 +5,7 @@ They are what a shop could install instead: `implicit`'s models, neighbourhood m
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,8 +15,10 @@ from implicit.als import AlternatingLeastSquares
 from implicit.bpr import BayesianPersonalizedRanking
 from implicit.lmf import LogisticMatrixFactorization
 from implicit.nearest_neighbours import BM25Recommender, CosineRecommender
+from implicit.utils import ParameterWarning
 from numpy.typing import NDArray
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from batch.evaluation.peer_queries import DAY_MS, STRENGTHS, PeerQueries, basket_numbers
 from batch.interactions import CART, PURCHASE, VIEW, Interactions
@@ -102,7 +105,9 @@ def bm25_item_knn(data: PeerData, params: Params, _seed: int) -> Block:
 
 
 def _item_knn(data: PeerData, model: Any, params: Params) -> Block:  # noqa: ANN401 - implicit publishes no types
-    model.fit(sparse.csr_matrix(data.matrix(STRENGTHS[params["strength"]])), show_progress=False)
+    with warnings.catch_warnings():  # implicit warns of the form that its own weighting returns
+        warnings.simplefilter("ignore", ParameterWarning)
+        model.fit(sparse.csr_matrix(data.matrix(STRENGTHS[params["strength"]])), show_progress=False)
     near = sparse.csr_array(model.similarity, dtype=np.float32)
     history = data.queries.history(data.items, STRENGTHS[params["strength"]], decay=params["decay"])
     return lambda chosen: np.asarray((history[chosen] @ near).toarray(), dtype=np.float32)
@@ -110,11 +115,12 @@ def _item_knn(data: PeerData, model: Any, params: Params) -> Block:  # noqa: ANN
 
 def als(data: PeerData, params: Params, seed: int) -> Block:
     """ALS with the users' fitted factors."""
-    model = AlternatingLeastSquares(
-        factors=int(params["factors"]), regularization=params["regularization"], alpha=params["alpha"],
-        iterations=15, num_threads=1, random_state=seed,
-    )  # fmt: skip
-    return _factors(data, model, params)
+    with threadpool_limits(1, "blas"):  # implicit shares the rows out itself
+        model = AlternatingLeastSquares(
+            factors=int(params["factors"]), regularization=params["regularization"], alpha=params["alpha"],
+            iterations=15, num_threads=1, random_state=seed,
+        )  # fmt: skip
+        return _factors(data, model, params)
 
 
 def bpr(data: PeerData, params: Params, seed: int) -> Block:
