@@ -28,7 +28,7 @@ class SpectralParams:
 
     user_length: float = -0.25
     popularity: float = -0.3
-    strength: float = 0.25
+    strength: float = 0.4
     weight_power: float = 0.5
     iterations: int = 6
 

@@ -81,7 +81,10 @@ class ItemFactors:
 
 @dataclass(frozen=True, slots=True)
 class AlsSource:
-    """Exact scan of all item factors; what the user already touched is scored, but left to the repeat source."""
+    """Nightly item factors and nightly per-user records; a history newer than its record is folded in at request time.
+
+    An exact scan of all factors; what the user already touched is scored, but left to the repeat source.
+    """
 
     items: ItemFactors
     decay: float = DEFAULT.als_decay
