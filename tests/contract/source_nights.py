@@ -36,7 +36,7 @@ from tests.unit.builders import NOW
 
 USERS = 24
 LIST_SIZE = 6
-PARAMS = RetrievalParams(als=AlsParams(factors=4, iterations=3))
+PARAMS = RetrievalParams(als=AlsParams(factors=4, iterations=3), list_size=LIST_SIZE)
 RELEASE = "r-1"
 
 
