@@ -25,11 +25,12 @@ from shared.features.vector import Matrix
 
 @dataclass(frozen=True, slots=True)
 class AblationParams:
-    """At most so many queries to learn on and to judge on (0 of either: no ablation); what the ranker is, and how it
-    is shown; the metric that loses; the bootstrap's draws.
+    """At most so many queries to learn on, with so many negatives each, and to judge on; what the ranker is, and how
+    its pages are shown; the metric that loses; the bootstrap's draws.
     """
 
     label_queries: int
+    negatives: int
     test_queries: int
     ranker: str
     rankers: RankersParams
@@ -66,8 +67,8 @@ def ablate(label: View, test: View, params: AblationParams, say: Callable[[str],
 def _quality(label: View, test: View, params: AblationParams) -> Metric:
     """The metric of each test query, by the ranker trained on these label queries."""
     held_out = held_out_users(label.users)
-    training = label_rows(replace(label, chosen=label.chosen[~held_out]))
-    stopping = label_rows(replace(label, chosen=label.chosen[held_out]))
+    training = label_rows(replace(label, chosen=label.chosen[~held_out]), params.negatives, params.seed)
+    stopping = label_rows(replace(label, chosen=label.chosen[held_out]), params.negatives, params.seed)
     try:
         score: Score = fit_rankers(training, stopping, params.rankers, names=(params.ranker,))[params.ranker].score
     except ConfigurationError:  # nothing varies, or nothing is to be found: no order is better than another

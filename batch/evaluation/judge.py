@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ class JudgeParams:
     max_per_category: int = 0
     rankers: RankersParams = field(default_factory=RankersParams)
     ablation_label_queries: int = 4_000
+    ablation_negatives: int = 60
     ablation_test_queries: int = 4_000
     samples: int = 1_000
     seed: int = 0
@@ -187,7 +189,7 @@ def judge(
     ablation = None
     if params.ablation_label_queries and params.ablation_test_queries:
         with meter.part("ablation"):
-            ablation = ablate(learned, judged, _ablation_params(params, serves), say)
+            ablation = ablate(learned, judged, _ablation_params(params, rankers[serves]), say)
     return Report(
         about=about,
         schema=SCHEMA.digest,
@@ -216,12 +218,15 @@ def _trained(view: View, params: RankersParams) -> tuple[dict[str, TrainedRanker
     return rankers, choose(rankers, stopping, params)
 
 
-def _ablation_params(params: JudgeParams, serves: str) -> AblationParams:
+def _ablation_params(params: JudgeParams, serves: TrainedRanker) -> AblationParams:
+    # What it began with was chosen on all label pages; the ablation's sample is not to choose otherwise.
+    start: Literal["zero", "logit"] = "zero" if serves.terms is None else "logit"
     return AblationParams(
         label_queries=params.ablation_label_queries,
+        negatives=params.ablation_negatives,
         test_queries=params.ablation_test_queries,
-        ranker=serves,
-        rankers=params.rankers,
+        ranker=serves.name,
+        rankers=replace(params.rankers, start=start),
         max_per_category=params.max_per_category,
         metric=params.metric,
         samples=params.samples,

@@ -75,9 +75,21 @@ class Block:
     rows: NDArray[np.int64]
     there: NDArray[np.bool_]
 
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """int64[rows]: where each row lies among all rows of the block's queries, those taken away too."""
+        lengths = np.asarray(self.view.pages.length, dtype=np.int64)
+        starts = (np.cumsum(lengths) - lengths)[self.queries]
+        own = np.cumsum(lengths[self.queries]) - lengths[self.queries]
+        return np.asarray(self.rows + np.repeat(own - starts, self.there.sum(axis=1)))
+
     @cached_property
     def features(self) -> Matrix:
-        """float32[rows, F] as the view shows them."""
+        """float32[rows, F] as the view shows them, held as long as the block is."""
+        return self.read()
+
+    def read(self) -> Matrix:
+        """The same, read once more and held by nobody."""
         features = np.array(self.view.pages.features[self.rows])
         if self.view.without is not None:
             self.view.without.blank(features, self.ranks)

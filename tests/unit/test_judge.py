@@ -13,6 +13,7 @@ import pytest
 
 from batch.evaluation.calibrated import measure_calibration
 from batch.evaluation.judge import PERSONAL_FREQUENCY, JudgeParams, Peer, judge
+from batch.evaluation.label_rows import label_rows
 from batch.evaluation.page_view import View, Without
 from batch.evaluation.rankings import rank_by, rank_sources
 from batch.evaluation.report import About, Kind, Report, Verdict
@@ -185,6 +186,21 @@ def test_what_only_the_source_carries_goes_with_it(test_pages: PageTable) -> Non
     counted = np.concatenate([np.count_nonzero(np.delete(block.ranks, column, axis=1), axis=1) for block in blocks])
     assert features[:, SCHEMA.names.index("retrieval_sources_count")].tolist() == counted.tolist()
     assert not (set(without.columns.tolist()) & set(Without.of_source(NOISE).columns.tolist()))
+
+
+def test_thinned_pages_keep_what_is_graded_and_the_same_others_without_a_source(test_pages: PageTable) -> None:
+    view = replace(View.whole(test_pages), chosen=np.array([5, 7, 100, 101]))
+    whole = label_rows(view)
+    thin = label_rows(view, 10, seed=3)
+    assert whole.groups.tolist() == test_pages.length[view.chosen].tolist()
+    assert thin.groups.tolist() == [11] * 4
+    assert thin.labels.sum() == whole.labels.sum()
+    assert label_rows(view, 10, seed=4).features.tolist() != thin.features.tolist()
+    ages = thin.features[:, [column_of_age(), SCHEMA.names.index(f"retrieval_{NOISE}_score")]]
+    left = label_rows(replace(view, without=Without.of_source(ALONE)), 10, seed=3)
+    kept = left.features[:, [column_of_age(), SCHEMA.names.index(f"retrieval_{NOISE}_score")]]
+    shared = {tuple(row) for row in ages.tolist()} & {tuple(row) for row in kept.tolist()}
+    assert len(shared) >= 0.6 * len(ages), "only what the source alone carried gave way"
 
 
 def test_pages_of_another_schema_are_refused(test_pages: PageTable) -> None:
