@@ -15,13 +15,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from batch.exposed_rows import read_exposed
 from batch.models.calibration import calibrate, drawn_weights
 from batch.models.rankers import RankersParams, choose, fit_rankers, mean_ndcg
-from batch.models.ranking_rows import RankingRows
+from batch.models.ranking_rows import RankingRows, joined
 from batch.models.trained_ranker import TrainedRanker
 from batch.pictures import bar_chart, contribution_chart
 from batch.retrieval_span import PARAMS_FILE
 from batch.tracking import Tracking
+from shared.adapters.folder_blob import FolderBlobStore
 from shared.adapters.stage_folder import replace_folder
 from shared.cli import command
 from shared.errors import ConfigurationError
@@ -41,6 +43,8 @@ def fit(data: Path, params: RankersParams, tracking: Tracking) -> TrainedRanker:
     pages = load_pages(data, "label")
     held_out = held_out_users(pages.user)
     training, stopping = ranking_rows(pages, ~held_out), ranking_rows(pages, held_out)
+    if params.exposures:
+        training = with_exposures(training, data)
     print(f"{len(training.groups):,} pages to learn from, {len(stopping.groups):,} to stop on", flush=True)
     rankers = fit_rankers(training, stopping, params)
     quality = {name: mean_ndcg(ranker, stopping, params.label_gain) for name, ranker in rankers.items()}
@@ -91,6 +95,16 @@ def draw(ranker: TrainedRanker, rows: RankingRows, folder: Path) -> list[Path]:
         pictures[-1], "What features add, row by row", list(shown), added[:, columns], sample[:, columns]
     )
     return pictures
+
+
+def with_exposures(training: RankingRows, data: Path) -> RankingRows:
+    """The rows, and those of pages on record that led to an action, once there are some."""
+    exposed = read_exposed(FolderBlobStore(data))
+    if exposed is None:
+        print("no page on record led to an action yet; the ranker learns from the label period alone", flush=True)
+        return training
+    print(f"{len(exposed.rows.groups):,} pages on record, their clicks weighed against position", flush=True)
+    return joined(training, exposed.weighed())
 
 
 def calibrate_on(pages: PageTable, chosen: NDArray[np.bool_], ranker: TrainedRanker) -> Calibration:
@@ -167,6 +181,11 @@ def arguments_of(argv: Sequence[str] | None) -> argparse.Namespace:
         help="gain of a candidate left alone, viewed, put into the cart and bought, "
         f"default {' '.join(f'{gain:g}' for gain in defaults.label_gain)}",
     )
+    parser.add_argument(
+        "--exposures",
+        action="store_true",
+        help="learn from the pages on record too, clicks weighed against their positions (default: no)",
+    )
     return parser.parse_args(argv)
 
 
@@ -178,7 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     of_trees = {name: getattr(arguments, name) for name in ("leaves", "trees", "seed")}
     trees = replace(params.lambdamart, **{name: value for name, value in of_trees.items() if value is not None})
     gains = params.label_gain if arguments.gains is None else tuple(arguments.gains)
-    fit(arguments.data, replace(params, lambdamart=trees, label_gain=gains), Tracking.of(arguments.data))
+    params = replace(params, lambdamart=trees, label_gain=gains, exposures=params.exposures or arguments.exposures)
+    fit(arguments.data, params, Tracking.of(arguments.data))
     return 0
 
 

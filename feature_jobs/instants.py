@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import numpy as np
 
-from shared.events import BEHAVIOUR, EventType, ItemId, UserId
+from shared.events import BEHAVIOUR, ItemId, UserId
 from shared.features.aggregations import DAY_MS
 from shared.features.replay import LoggedEvent
 from shared.features.views import SESSION_GAP_MS
 from shared.past_pages import Instant
-
-LABELS: Final[Mapping[EventType, int]] = {EventType.VIEW: 1, EventType.CART: 2, EventType.PURCHASE: 3}
-"""The grade of what a shopper did with an item; its strongest action counts."""
+from shared.ranking.grades import LABELS
 
 SILENCE_MS: Final = DAY_MS
 """After this long without an event a session has ended, whatever its id says."""

@@ -204,12 +204,14 @@ def _pages(rows: RankingRows, terms: LinearTerms, params: LogitParams, label_gai
     total = np.add.reduceat(gains, starts)
     if not np.any(total > 0):
         raise ConfigurationError("no row has a positive label; candidates and label period do not meet")
-    positives = np.add.reduceat(gains > 0, starts)
+    graded = gains > 0
+    counted = graded if rows.weights is None else graded * rows.weights
+    positives = np.maximum(np.add.reduceat(graded.astype(np.int64), starts), 1)
+    weight = np.add.reduceat(counted.astype(np.float64), starts) * positives ** (params.many - 1.0)
     design = np.empty((len(gains), len(terms.feature)), np.float32)
     for first in range(0, len(gains), _ROWS_AT_ONCE):
         part = slice(first, first + _ROWS_AT_ONCE)
         z = (terms.transformed(rows.features[part]) - terms.mean) / terms.scale
         design[part] = np.clip(z, -Z_LIMIT, Z_LIMIT)
     share = gains / np.repeat(np.maximum(total, np.finfo(np.float64).tiny), lengths)
-    weight = np.where(total > 0, positives.astype(np.float64) ** params.many, 0.0)
     return _Pages(design, share, weight / weight.sum(), lengths, _blocks(rows.groups))

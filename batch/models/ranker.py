@@ -11,7 +11,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from batch.models.ranking_rows import RankingRows, page_gains, tie_order
+from batch.models.ranking_rows import RankingRows, page_gains, starts_of, tie_order
 from shared.errors import ConfigurationError
 from shared.features.vector import SMALLEST
 
@@ -68,7 +68,7 @@ def train_ranker(
         _blanked(training.features[order], unread),
         label=training.labels[order],
         group=training.groups,
-        weight=None if training.weights is None else training.weights[order],
+        weight=_page_weights(training, label_gain),
         init_score=None if start is None else start[0][order],
         feature_name=names,
         categorical_feature=[],
@@ -79,7 +79,7 @@ def train_ranker(
         _blanked(held_out.checked().features, unread),
         label=held_out.labels,
         group=held_out.groups,
-        weight=held_out.weights,
+        weight=_page_weights(held_out, label_gain),
         init_score=None if start is None else start[1],
     )
     booster = lgb.train(
@@ -100,6 +100,17 @@ def train_ranker(
 def flush_tiny(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """A copy in which |x| < 1e-30 is 0: LightGBM snaps such values to 0 and ONNX Runtime does not."""
     return np.where(np.abs(features) < SMALLEST, np.float32(0), features)
+
+
+def _page_weights(rows: RankingRows, label_gain: Sequence[float]) -> NDArray[np.float64] | None:
+    """float64[n]: to each row what its page's positives weigh on average, so that a pair's two rows move alike."""
+    if rows.weights is None:
+        return None
+    positive = np.asarray(label_gain)[rows.labels] > 0
+    starts = starts_of(rows.groups)
+    count = np.add.reduceat(positive.astype(np.float64), starts)
+    total = np.add.reduceat(np.where(positive, rows.weights, 0.0), starts)
+    return np.repeat(np.divide(total, count, out=np.ones_like(total), where=count > 0), rows.groups)
 
 
 def _blanked(features: NDArray[np.float32], unread: Sequence[int]) -> NDArray[np.float32]:

@@ -31,7 +31,8 @@ class RankersParams:
     """How the family is trained.
 
     label_gain: gain of each label from 0, for all of them; start: does LambdaMART begin with the logit's score, or is
-    that for held-out users to say; folds: parts of the users for scores that did not see them.
+    that for held-out users to say; folds: parts of the users for scores that did not see them; exposures: learn from
+    pages on record too, their clicks weighed against the positions they had.
     """
 
     logit: LogitParams = field(default_factory=LogitParams)
@@ -39,6 +40,7 @@ class RankersParams:
     label_gain: tuple[float, ...] = (0.0, 1.0, 6.0, 12.0)
     start: Literal["zero", "logit", "held_out"] = "held_out"
     folds: int = 4
+    exposures: bool = False
 
 
 def fit_rankers(

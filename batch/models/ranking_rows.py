@@ -18,8 +18,8 @@ _ROWS_AT_ONCE: Final = 65_536
 class RankingRows:
     """Rows to rank: features float32 [n, F], labels [n] (integers from 0), groups [q] (rows of each query in turn).
 
-    `users` [q] says whose query it is (None: each somebody else's); `weights` float64 [n] how much more than its label
-    says a row's gain counts (None: 1 each).
+    `users` [q] says whose query it is (None: each somebody else's); `weights` float64 [n] how often a positive row's
+    gain counts (None: once each).
     """
 
     features: NDArray[np.float32]
@@ -56,6 +56,21 @@ class RankingRows:
             None if self.users is None else self.users[chosen],
             None if self.weights is None else self.weights[rows],
         )
+
+
+def joined(first: RankingRows, second: RankingRows) -> RankingRows:
+    """The rows of both; users are told apart within each, and those of the second are nobody of the first."""
+    both = (first, second)
+    users = [np.arange(len(one.groups)) if one.users is None else one.users for one in both]
+    users[1] = users[1] + int(users[0].max(initial=-1)) + 1
+    weights = [np.ones(len(one.labels)) if one.weights is None else one.weights for one in both]
+    return RankingRows(
+        np.vstack([one.features for one in both]),
+        np.concatenate([one.labels for one in both]),
+        np.concatenate([one.groups for one in both]),
+        np.concatenate(users),
+        np.concatenate(weights),
+    ).checked()
 
 
 def tie_order(rows: RankingRows) -> NDArray[np.int64]:
