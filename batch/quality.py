@@ -116,8 +116,14 @@ class Bench:
     def _filled(self, row: Row, word: str) -> str:
         places = {"{data}": self.data, "{work}": self.work / row.name, "{params}": ROOT / row.params}
         for name, path in places.items():
-            word = word.replace(name, str(path))
+            word = word.replace(name, str(_from_root(path)))
         return word
+
+
+def _from_root(path: Path) -> Path:
+    """As commands, which run in the root of the checkout, and their reports name it."""
+    whole = path.resolve()
+    return whole.relative_to(ROOT, walk_up=True) if whole.is_relative_to(ROOT.parent) else whole
 
 
 def write_docs(bench: Bench, root: Path) -> None:

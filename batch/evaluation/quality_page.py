@@ -34,11 +34,12 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 def shortened(row: Row, report: Report, spent: Spent) -> Measured:
-    """Without parameters (their file's hash stays) and segments that no bar reads; numbers to six digits."""
+    """Without parameters and folders (names and hashes of files stay) and segments that no bar reads; six digits."""
     wanted = {bar.segment for bar in row.bars}
+    files = {Path(name).name: digest for name, digest in report.about.files.items()}
     kept = msgspec.structs.replace(
         report,
-        about=msgspec.structs.replace(report.about, params={}, command=""),
+        about=msgspec.structs.replace(report.about, params={}, params_file=row.params, command="", files=files),
         segments=[one for one in report.segments if one.name in wanted],
     )
     return Measured(row.name, spent, msgspec.convert(_rounded(msgspec.to_builtins(kept)), Report))

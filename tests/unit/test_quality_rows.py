@@ -55,7 +55,15 @@ def made_report(values: dict[str, tuple[Kind, float]], serves: str, best: str) -
     serving = {one.name: one.serving_against for one in methods if one.serving_against is not None}
     segment = Segment("new_to_user", "new", 5, best, {one.name: dict(one.metrics) for one in methods}, serving)
     return Report(
-        about=About(title="made", protocol="made up", fitted=["on nothing"], files={}, command="made", params={"a": 1}),
+        about=About(
+            title="made",
+            protocol="made up",
+            fitted=["on nothing"],
+            files={"somewhere/else/made.parquet": "0" * 64},
+            command="python -m made somewhere/else",
+            params_file="somewhere/else/params.json",
+            params={"a": 1},
+        ),
         schema="0",
         metric="ndcg@20",
         queries=10,
@@ -146,6 +154,7 @@ def test_the_page_says_what_the_reports_say(tmp_path: Path) -> None:
     measured = shortened(rows[0], REPORT, Spent(61.0, 2048.0))
     assert measured.report.about.params == {}
     assert not measured.report.segments
+    assert "somewhere" not in msgspec.json.encode(measured).decode(), "no path of this machine is committed"
     write_measured(tmp_path, measured)
     found = read_measured(tmp_path, rows)
     assert found == {"made": measured}
