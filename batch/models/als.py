@@ -126,6 +126,8 @@ def _alternate(confidence: sparse.csr_matrix, params: AlsParams, seed: int) -> N
     users, items = (
         np.asarray(random.random_sample((rows, params.factors)) * 0.01, dtype=np.float32) for rows in confidence.shape
     )
+    users[confidence.getnnz(axis=1) == 0] = 0
+    items[confidence.getnnz(axis=0) == 0] = 0
     by_user, by_item = _groups(confidence, params), _groups(sparse.csr_matrix(confidence.T), params)
     for _ in range(params.iterations):
         for side, other, groups in ((users, items, by_user), (items, users, by_item)):
@@ -150,7 +152,9 @@ def _groups(confidence: sparse.csr_matrix, params: AlsParams) -> list[_Group]:
     step = np.round(np.log(np.maximum(lengths, 1)) / np.log(_LENGTH_RATIO)).astype(np.int64)
     groups = []
     for one in np.unique(step).tolist():
-        rows = np.flatnonzero(step == one)
+        rows = np.flatnonzero((step == one) & (lengths > 0))
+        if not len(rows):
+            continue
         regularization = params.regularization * float(1 + lengths[rows].mean()) ** params.frequency_scaling
         groups.append(_Group(rows, sparse.csr_matrix(confidence[rows]), regularization))
     return groups
