@@ -56,8 +56,8 @@ class LinearParams:
     weight_power: float = 0.5
     longest_history: int = 500
     list_size: int = 200
-    exact_items: int = 13_000
-    neighbours: int = 150
+    exact_items: int = 6_000
+    neighbours: int = 100
     neighbour_popularity: float = -0.25
 
 
