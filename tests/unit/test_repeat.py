@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from shared.candidates.params import RepeatParams
 from shared.candidates.query import Acts
-from shared.candidates.repeat import due, own_scores
+from shared.candidates.repeat import RepeatSource, due, own_scores
 from shared.features.aggregations import DAY_MS
-from tests.unit.builders import MANY, NOW
+from shared.recommend import PageRequest, Shelf, prepare
+from tests.unit.builders import MANY, NOW, all_rows, event, sent, shopper_of, table_of, updated
+from tests.unit.test_recommend import model
 
 VIEW, CART, PURCHASE = 1.0, 3.0, 5.0
 PLAIN = RepeatParams(
@@ -91,7 +93,7 @@ def test_one_purchase_alone_says_nothing_of_a_gap_unless_her_other_items_or_the_
 
 def test_an_order_in_two_parts_is_one_occasion_and_a_view_is_none() -> None:
     params = replace(PLAIN, wait=1, gap_prior=0)
-    assert due(acts((0, 1.0, PURCHASE), (0, 1.2, PURCHASE)), NOW, params).tolist() == [1]
+    assert due(acts((0, 0.05, PURCHASE), (0, 0.25, PURCHASE)), NOW, params).tolist() == [1]
     assert due(acts((0, 1.0, PURCHASE), (0, 31.0, VIEW)), NOW, params).tolist() == [1]
     assert due(acts((0, 1.0, PURCHASE), (0, 31.0, PURCHASE)), NOW, params)[0] < 1
 
@@ -119,7 +121,10 @@ def naive_due(done: list[tuple[int, float, float]], params: RepeatParams) -> lis
 
 
 DONE = st.lists(
-    st.tuples(st.integers(0, 4), st.integers(0, 400).map(float), st.sampled_from([VIEW, CART, PURCHASE])), max_size=30
+    st.tuples(
+        st.integers(0, 4), st.integers(0, 800).map(lambda days: days / 4), st.sampled_from([VIEW, CART, PURCHASE])
+    ),
+    max_size=30,
 ).map(lambda done: sorted(done, key=lambda one: one[1]))
 
 
@@ -145,3 +150,18 @@ def test_every_item_she_touched_has_a_score_and_an_act_more_never_less(done: lis
     if 0 in touched:
         assert older[0] >= without[0]
     assert older[1 : len(without)].tolist() == without[1:].tolist()
+
+
+def test_of_equals_what_the_shop_wants_now_comes_first() -> None:
+    table = table_of(*(updated(item, at=NOW - DAY_MS) for item in ("plain", "wanted", "unwanted")))
+    for _ in range(20):
+        table.fold(event("view", item="wanted", user="others", at=NOW), NOW)
+    hers = shopper_of(*(sent("cart", item=item, at=NOW - DAY_MS) for item in ("plain", "wanted")))
+    shelf = Shelf.of(table, all_rows(table))
+    query = prepare(shelf, model(), hers, PageRequest(NOW)).query
+    ranked = {demand: RepeatSource(RepeatParams(demand=demand)).consider(query).top(5) for demand in (0.0, 0.5)}
+    assert ranked[0.5].indexes.tolist() == [1, 0]
+    assert ranked[0.5].scores[0] / ranked[0.5].scores[1] == pytest.approx(((3 + 0.8) / 0.8) ** 0.5)
+    assert ranked[0.0].scores[0] == ranked[0.0].scores[1]
+    nobody = replace(query, trends=replace(query.trends, scores=np.zeros(3)))
+    assert RepeatSource().consider(nobody).top(5).indexes.tolist() == [0, 1]
