@@ -15,9 +15,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from anyio.from_thread import start_blocking_portal
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -218,6 +219,43 @@ def publish_release(
         releases.write_lists(release_id, kind.value, lists)
 
 
+class Application:
+    """The API over whichever services it is given: FastAPI takes 0.1 s to work out the routes of each new one."""
+
+    idle: ClassVar[list[Application]] = []
+
+    def __init__(self) -> None:
+        self.services: Services | None = None
+        self.app = create_app(self._services, lambda: self._services().close())
+
+    def _services(self) -> Services:
+        assert self.services is not None, "a request after its shop was closed"
+        return self.services
+
+    def give_back(self) -> None:
+        """Forget the services, and the middleware that saw their requests."""
+        self.services = None
+        self.app.state.worker.forget()
+        self.app.middleware_stack = None
+        self.idle.append(self)
+
+
+@contextmanager
+def served(services: Services) -> Iterator[tuple[FastAPI, TestClient]]:
+    """The API over these services, which are closed at the end, and a client that asks it in one event loop."""
+    application = Application.idle.pop() if Application.idle else Application()
+    application.services = services
+    client = TestClient(application.app, raise_server_exceptions=False)
+    try:
+        with start_blocking_portal("asyncio") as portal:  # without, the client starts a loop and a thread a request
+            client.portal = portal
+            yield application.app, client
+    finally:
+        client.close()
+        services.close()
+        application.give_back()
+
+
 @contextmanager
 def open_shop(
     state_url: str, log_url: str, folder: Path, *, stocked: bool = True, **settings: str
@@ -233,30 +271,20 @@ def open_shop(
         broker = RedisEventLog(log, parsed.event_source, parsed.partition_count)
         clock, seconds = Clock(), Seconds()
         services = compose(parsed, clock=clock, seconds=seconds)
-        app = create_app(lambda: services, services.close)
-        client = TestClient(app, raise_server_exceptions=False)
-        shop = ApiShop(parsed, clock, blobs, releases, broker, services, app, client, seconds=seconds)
-        try:
+        with served(services) as (app, client):
+            shop = ApiShop(parsed, clock, blobs, releases, broker, services, app, client, seconds=seconds)
             if stocked:
                 stock(shop)
             yield shop
-        finally:
-            client.close()
-            services.close()
 
 
 @contextmanager
 def another_worker(shop: ApiShop) -> Iterator[ApiShop]:
     """A second worker of the same shop, as another process would be one; clocks and servers are shared."""
     services = compose(shop.settings, clock=shop.clock, seconds=shop.seconds)
-    app = create_app(lambda: services, services.close)
-    client = TestClient(app, raise_server_exceptions=False)
-    try:
+    with served(services) as (app, client):
         services.refresh()
         yield replace(shop, services=services, app=app, client=client)
-    finally:
-        client.close()
-        services.close()
 
 
 def stock(shop: ApiShop) -> None:
