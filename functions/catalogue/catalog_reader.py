@@ -15,8 +15,8 @@ from functions.pages.shown_items import product_at
 from functions.releases.item_follower import Stock
 from functions.releases.loaded_release import LoadedRelease
 from functions.releases.release_watcher import ReleaseWatcher
-from shared.candidates.attributes import nearest_by_attributes
 from shared.candidates.query import ListKind
+from shared.candidates.young_neighbours import nearest_by_attributes
 from shared.catalog import Product
 from shared.errors import CorruptRecord, InfrastructureFault, StateUnavailable, UnknownItem
 from shared.events import Preferences, id_hash

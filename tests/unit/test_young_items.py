@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from shared.candidates.als import ItemFactors
-from shared.candidates.attributes import nearest_by_attributes
 from shared.candidates.query import ListKind, Neighbours
+from shared.candidates.young_neighbours import nearest_by_attributes
 from shared.events import ItemId
 from shared.features.aggregations import DAY_MS, MINUTE_MS
 from shared.features.definitions import Retrieval
