@@ -246,7 +246,8 @@ def _costs(report: Report) -> str:
         [one.ranker == report.serves for one in report.serving_cost],
     )
     made = _table(("part", "seconds", "peak memory, MiB"), parts, [False] * (len(parts) - 1) + [True])
-    return f"{serving}<p class='soft'>Median of one call through ONNX on one thread.</p>{made}"
+    memory = "Resident memory of this process while the part ran, files it had mapped included."
+    return f"{serving}{_note('Median of one call through ONNX on one thread.')}{made}{_note(memory)}"
 
 
 def _parameters(report: Report) -> str:

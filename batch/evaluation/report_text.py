@@ -10,7 +10,7 @@ from rich.table import Table
 from batch.evaluation.report import Comparison, Method, Report
 from batch.metrics import Interval
 
-_WIDTH: Final = 140
+_WIDTH: Final = 160
 """Of a file or a pipe, which have none of their own."""
 
 
