@@ -24,12 +24,15 @@ import msgspec
 
 from batch.evaluation.files import ColumnNames
 from batch.evaluation.judge import JudgeParams, judge
-from batch.evaluation.params import Parameters, load_parameters
-from batch.evaluation.protocols import EvaluationPages, EvaluationRequest, make_evaluation_pages
+from batch.evaluation.params import Parameters, load_parameters, save_parameters
+from batch.evaluation.protocols import EvaluationPages, EvaluationRequest, make_evaluation_pages, tune_request
 from batch.evaluation.report import SEGMENT_METRICS, About, Report
 from batch.evaluation.report_files import write_json
 from batch.evaluation.report_text import print_report
+from batch.evaluation.tuning import Journal, TuneBudget
+from batch.tracking import Tracking
 from shared.cli import command
+from shared.errors import ConfigurationError
 from shared.events import BEHAVIOUR, EventType
 
 WHAT_IS_ASKED: Final = {
@@ -46,8 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make pages, judge them, and write the report."""
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(given)
-    parameters = load_parameters(arguments.params)
-    request = _request(arguments, parameters)
+    tuned = bool(arguments.tune or arguments.tune_minutes)
+    if tuned and arguments.params is None:
+        raise ConfigurationError("name the file that the tuned parameters go to with --params")
+    held = arguments.params if not tuned or arguments.params.exists() else None
+    request = _request(arguments, load_parameters(held))
+    if tuned:
+        uri = arguments.mlflow or f"sqlite:///{(request.work / 'mlflow.db').resolve()}"
+        request.work.mkdir(parents=True, exist_ok=True)
+        budget = TuneBudget(arguments.tune, arguments.tune_minutes)
+        request = tune_request(request, budget, Journal.of(Tracking(uri, request.work.resolve())))
+        save_parameters(arguments.params, request.parameters)
     pages = make_evaluation_pages(request)
     report = _judged(arguments, request, pages, given)
     write_json(report, arguments.out or request.work / "report.json")
@@ -150,6 +162,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--processes", type=int, default=2, metavar="N", help="that make pages (default %(default)s)")
     how.add_argument("--seed", type=int, default=0, help="of every draw (default %(default)s)")
+    search = parser.add_argument_group("tuning, on labels alone; what is best goes to the file of --params")
+    search.add_argument("--tune", type=int, metavar="N", help="N trials for each source")
+    search.add_argument("--tune-minutes", type=float, metavar="M", help="as many trials as fit")
+    search.add_argument("--mlflow", metavar="URI", help="where trials are tracked (default: SQLite in the work folder)")
     out = parser.add_argument_group("report")
     out.add_argument("--title", help="of the report (default: the first file's name)")
     out.add_argument("--out", type=Path, metavar="FILE", help="report.json (default: in the work folder)")

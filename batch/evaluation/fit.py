@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -23,6 +23,7 @@ from shared.candidates.als import ItemFactors
 from shared.candidates.query import ListKind, Neighbours
 from shared.candidates.span import SpanModel
 from shared.catalog import Product
+from shared.features.definitions import Retrieval
 
 CODE: Final = ("batch/models", "batch/fit_retrieval.py", "batch/retrieval_span.py", "batch/build_neighbours.py")
 """What a fit depends on besides its inputs."""
@@ -36,10 +37,12 @@ class Fittable:
     products: Sequence[Product]
     users: int
 
-    def fit(self, params: RetrievalParams) -> tuple[RetrievalSpan, dict[str, float]]:
-        """What the night would fit, and the seconds of its steps."""
+    def fit(
+        self, params: RetrievalParams, only: Collection[Retrieval] | None = None
+    ) -> tuple[RetrievalSpan, dict[str, float]]:
+        """What the night would fit (of these sources only), and the seconds of its steps."""
         items = len(self.products)
-        return fit_span(self.known, self.products, self.users, items, end_at=ASKED_AT, params=params)
+        return fit_span(self.known, self.products, self.users, items, end_at=ASKED_AT, params=params, only=only)
 
 
 @dataclass(frozen=True, slots=True)

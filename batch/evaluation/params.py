@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from hashlib import blake2b
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import msgspec
 
@@ -56,6 +57,8 @@ def load_parameters(path: Path | None) -> Parameters:
         return parameters_of(msgspec.json.decode(path.read_bytes(), type=dict[str, Any]))
     except FileNotFoundError as error:
         raise ConfigurationError(f"there is no parameter file {path}") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, ConfigurationError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
@@ -68,21 +71,22 @@ def save_parameters(path: Path, parameters: Parameters) -> None:
 
 def parameters_of(document: dict[str, Any]) -> Parameters:
     """From nested mappings of any of the values; raises ConfigurationError as `load_parameters`."""
-    known = msgspec.to_builtins(Parameters())
-    return msgspec.convert(_merged(known, document, ""), Parameters)
+    return _changed(Parameters(), document, "")
 
 
 def replaced(parameters: Parameters, values: dict[str, Any]) -> Parameters:
     """With other values, by dotted names such as retrieval.cooccurrence.backward; raises as `load_parameters`."""
-    document: dict[str, Any] = {}
     for name, value in values.items():
-        *path, last = name.split(".")
-        held = document
-        for part in path:
-            held = held.setdefault(part, {})
-        held[last] = value
-    whole = _merged(msgspec.to_builtins(parameters), document, "")
-    return msgspec.convert(whole, Parameters)
+        document: Any = value
+        for part in reversed(name.split(".")):
+            document = {part: document}
+        parameters = _changed(parameters, document, "")
+    return parameters
+
+
+def value_of(parameters: Parameters, name: str) -> Any:  # noqa: ANN401 - numbers and words
+    """The value of a dotted name; raises AttributeError for one that is no parameter."""
+    return attrgetter(name)(parameters)
 
 
 def digest_of(document: Any) -> str:  # noqa: ANN401 - whatever JSON can say
@@ -90,28 +94,22 @@ def digest_of(document: Any) -> str:  # noqa: ANN401 - whatever JSON can say
     return blake2b(msgspec.json.encode(document, order="deterministic"), digest_size=DIGEST_BYTES).hexdigest()
 
 
-def _merged(known: dict[str, Any], given: dict[str, Any], where: str) -> dict[str, Any]:
-    merged = dict(known)
+def _changed[T](held: T, given: object, where: str) -> T:
+    """A dataclass with what `given` says of its fields, and theirs."""
+    kinds = get_type_hints(type(held))
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"{where or 'the document'} must be an object with some of {', '.join(sorted(kinds))}")
+    values: dict[str, Any] = {}
     for name, value in given.items():
-        path = f"{where}{name}"
-        if name not in known:
-            raise ConfigurationError(f"{path} is no parameter; there are {', '.join(sorted(known))}")
-        if isinstance(known[name], dict) and known[name]:
-            if not isinstance(value, dict):
-                raise ConfigurationError(f"{path} must hold an object, with some of {', '.join(sorted(known[name]))}")
-            merged[name] = _merged(known[name], value, f"{path}.")
-        elif not _fits(known[name], value):
-            raise ConfigurationError(f"{path} must be like {known[name]!r}, not {value!r}")
-        else:
-            merged[name] = value
-    return merged
-
-
-def _fits(held: Any, value: Any) -> bool:  # noqa: ANN401 - whatever JSON can say
-    if isinstance(held, bool) or held is None or isinstance(held, str):
-        return held is None or type(held) is type(value)
-    if isinstance(held, int):
-        return isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(held, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, dict) if isinstance(held, dict) else isinstance(value, list | tuple)
+        path = f"{where}.{name}" if where else str(name)
+        if name not in kinds:
+            raise ConfigurationError(f"{path} is no parameter; there are {', '.join(sorted(kinds))}")
+        current = getattr(held, name)
+        if is_dataclass(current):
+            values[name] = _changed(current, value, path)
+            continue
+        try:
+            values[name] = msgspec.convert(value, kinds[name])
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"{path} must be like {current!r}, not {value!r}: {error}") from error
+    return replace(held, **values)  # type: ignore[type-var] # a dataclass, whose fields have just been read

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.int32]
 Ages = NDArray[np.int64]
+
+_SAMPLES: Final = 4
+"""Which stream of a seed's random numbers draws samples; `batch.evaluation.split` has the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,19 @@ class Queries:
         """At most `limit` of them, drawn without replacement, in their order."""
         if limit is None or len(self) <= limit:
             return self
-        return self.taken(np.sort(np.random.default_rng(seed).choice(len(self), size=limit, replace=False)))
+        return self.taken(np.sort(self._shuffled(seed)[:limit]))
+
+    def sampled_apart(self, limit: int, seed: int, others: int) -> Queries:
+        """At most `limit` of them, none of which is among the `others` that `sampled` draws by this seed.
+
+        Where that leaves fewer than `limit`, the rest come from among those after all.
+        """
+        shuffled = self._shuffled(seed)
+        return self.taken(np.sort(np.roll(shuffled, -others)[:limit] if others < len(self) else shuffled[:limit]))
+
+    def _shuffled(self, seed: int) -> Ages:
+        # A stream of its own: drawn as users are numbered, a sample would be the first users of the file.
+        return np.random.default_rng((seed, _SAMPLES)).permutation(len(self))
 
 
 @dataclass(frozen=True, slots=True)

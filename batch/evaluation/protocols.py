@@ -33,9 +33,13 @@ from batch.evaluation.split import (
     next_basket,
     next_in_session,
 )
+from batch.evaluation.tuning import Bench, Journal, TuneBudget, tune
 from batch.progress import progress
+from shared.candidates.als import ItemFactors
+from shared.candidates.span import SpanModel
 from shared.errors import ConfigurationError
 from shared.events import EventType
+from shared.features.items import ItemTable
 from shared.features.vector import SCHEMA
 from shared.ranking.page_table import PageTable
 
@@ -53,6 +57,9 @@ PROTOCOLS: Final = {
     "next_basket": EventType.PURCHASE,
 }
 """The type of event that a row becomes unless the command says otherwise."""
+
+TUNED_ON: Final = 2_500
+"""Label queries that parameters are tried on."""
 
 PARTS: Final = "parts.json"
 """Beside pages and fits: what making them cost."""
@@ -114,6 +121,13 @@ def read_split(request: EvaluationRequest) -> tuple[Split, ItemAttributes]:
     return split, ItemAttributes.of(split.names, items, lengths, members, brands)
 
 
+def tune_request(request: EvaluationRequest, budget: TuneBudget, journal: Journal) -> EvaluationRequest:
+    """The request with parameters tuned on its label queries; the test is not read."""
+    split, attributes = read_split(request)
+    bench = Workshop.of(request, split, attributes).bench()
+    return replace(request, parameters=tune(bench, request.parameters, budget, request.seed, journal))
+
+
 def make_evaluation_pages(request: EvaluationRequest) -> EvaluationPages:
     """Fit, fold and make pages for both phases below `request.work`; what stands there from the same inputs is kept."""
     meter = Meter()
@@ -158,6 +172,27 @@ class Workshop:
         products = self.attributes.products(self.split.items)
         return Fittable(as_interactions(known, self.request.kind), products, self.split.users)
 
+    def item_table(self, phase: str, known: Known) -> ItemTable:
+        """The items, described and counted, as the phase's pages find them."""
+        with progress(f"{phase}: events", len(known), "events") as advance:
+            return fold_items(known, self.split.items, self.attributes, self.request.kind, advance)
+
+    def bench(self) -> Bench:
+        """Label queries to try parameters on, apart from those of the label pages as far as there are enough."""
+        label, request = self.split.label, self.request
+        queries = label.queries.sampled_apart(TUNED_ON, request.seed, request.parameters.pages.label_pages)
+        nothing = ItemFactors.of(np.zeros((self.split.items, 1), np.float32), 1.0, 1.0)
+        maker = PageMaker.of(
+            queries,
+            self.item_table("tuning", label.known),
+            SpanModel(nothing, {}, request.parameters.sources),
+            request.kind,
+            masked=self.split.masked,
+            negatives=None,
+            seed=request.seed,
+        )
+        return Bench(self.fittable(label.known), maker)
+
     def fitted(self, phase: str, known: Known) -> Fitted:
         """Retrieval fitted on what is known."""
         retrieval = self.request.parameters.retrieval
@@ -185,11 +220,8 @@ class Workshop:
                 shutil.rmtree(outdated)
         if not folder.exists():
             meter = Meter()
-            with (
-                meter.part(f"{phase}: events folded"),
-                progress(f"{phase}: events", len(asked.known), "events") as advance,
-            ):
-                table = fold_items(asked.known, self.split.items, self.attributes, request.kind, advance)
+            with meter.part(f"{phase}: events folded"):
+                table = self.item_table(phase, asked.known)
             maker = PageMaker.of(
                 asked.queries.sampled(limit, request.seed),
                 table,

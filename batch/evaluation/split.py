@@ -17,6 +17,9 @@ from batch.evaluation.phases import Ages, Known, Numbers, Phase, Queries, Split
 from shared.errors import ConfigurationError
 from shared.features.aggregations import DAY_MS, MINUTE_MS
 
+_USERS, _ITEMS, _ORDERS = 1, 2, 3
+"""Streams of a seed's random numbers: two draws from one stream would be the same draw."""
+
 HELD_OUT_SHARE: Final = 0.2
 """Of each user's training pairs the share that becomes labels where the pairs have no order."""
 LATER_SHARE: Final = 0.1
@@ -58,7 +61,7 @@ class Numbered:
     """One array for each array given to `number`."""
 
 
-def number(seed: int, *columns: pa.Array) -> Numbered:
+def number(stream: tuple[int, int], *columns: pa.Array) -> Numbered:
     """Number the distinct ids of string arrays: in a seeded random order of their first appearance.
 
     The same rows with other ids get the same numbers, so ties that are broken by number never lean on an id; and a
@@ -66,7 +69,7 @@ def number(seed: int, *columns: pa.Array) -> Numbered:
     """
     encoded = pa.chunked_array(list(columns), type=pa.large_string()).combine_chunks().dictionary_encode()
     found = encoded.dictionary.to_pylist()
-    place = np.random.default_rng(seed).permutation(len(found)).astype(np.int32)
+    place = np.random.default_rng(stream).permutation(len(found)).astype(np.int32)
     codes = place[np.asarray(encoded.indices)]
     names = [""] * len(found)
     for appearance, name in enumerate(found):
@@ -86,23 +89,20 @@ def leave_last_out(rows: OrderedRows, extra_items: pa.Array, *, seed: int, refit
 
     Users with one row only are left out, those with two have a test and no label.
     """
-    users = number(seed, rows.owner)
+    users = number((seed, _USERS), rows.owner)
     order = np.lexsort((np.arange(len(rows.position)), rows.position, users.codes[0]))
     from_end = _from_end(users.codes[0][order])
     # Items that are known come first: a test item moves no number of theirs.
     known_first = np.concatenate([order[from_end > 0], order[from_end == 0]])
-    items = number(seed + 1, rows.item.take(pa.array(known_first)), extra_items)
+    items = number((seed, _ITEMS), rows.item.take(pa.array(known_first)), extra_items)
     item_of = np.empty(len(order), np.int32)
     item_of[known_first] = items.codes[0]
     user, item = users.codes[0][order], item_of[order]
 
-    def phase(held: int, fitted: int) -> Phase:
-        return Phase(
-            _known(user, item, from_end, from_end >= fitted),
-            _queries(user, item, from_end, asked=held),
-        )
-
-    return Split(phase(1, 2), phase(0, 1 if refit else 2), len(users.names), len(items.names), items.names, masked=True)
+    label = Phase(_known(user, item, from_end, from_end >= 2), _queries(user, item, from_end, asked=1))
+    known = _known(user, item, from_end, from_end >= 1) if refit else label.known
+    test = Phase(known, _queries(user, item, from_end, asked=0))
+    return Split(label, test, len(users.names), len(items.names), items.names, masked=True)
 
 
 def given_split(train: Pairs, test: Pairs, extra_items: pa.Array, *, seed: int, refit: bool) -> Split:
@@ -110,9 +110,9 @@ def given_split(train: Pairs, test: Pairs, extra_items: pa.Array, *, seed: int, 
 
     All pairs lie at one instant, in a seeded order within a user. A pair that is given twice counts once.
     """
-    users = number(seed, train.user, test.user)
-    items = number(seed + 1, train.item, extra_items, test.item)
-    generator = np.random.default_rng(seed + 2)
+    users = number((seed, _USERS), train.user, test.user)
+    items = number((seed, _ITEMS), train.item, extra_items, test.item)
+    generator = np.random.default_rng((seed, _ORDERS))
     pairs = _distinct(users.codes[0], items.codes[0])
     pairs = pairs[generator.permutation(len(pairs))]
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
@@ -141,7 +141,7 @@ def next_in_session(
     encoded = rows.owner.dictionary_encode()
     appeared = np.asarray(encoded.indices).astype(np.int32)
     order = np.lexsort((np.arange(len(appeared)), rows.position, appeared))
-    items = number(seed + 1, rows.item, extra_items, asked.items, asked.target)
+    items = number((seed, _ITEMS), rows.item, extra_items, asked.items, asked.target)
     session, item = appeared[order], items.codes[0][order]
     count = len(encoded.dictionary)
     later = session >= count - max(1, round(LATER_SHARE * count))
@@ -171,12 +171,12 @@ def next_basket(
     """Baskets by position: the first one that `future` (bool[n]) marks is the test, the last before it the label."""
     if not future.any():
         raise ConfigurationError("no row belongs to the future part; there is nothing to test on")
-    users = number(seed, rows.owner)
+    users = number((seed, _USERS), rows.owner)
     known_first = np.argsort(future, kind="stable")
-    items = number(seed + 1, rows.item.take(pa.array(known_first)), extra_items)
+    items = number((seed, _ITEMS), rows.item.take(pa.array(known_first)), extra_items)
     item_of = np.empty(len(future), np.int32)
     item_of[known_first] = items.codes[0]
-    shuffled = np.random.default_rng(seed + 2).permutation(len(future))  # a basket has no order
+    shuffled = np.random.default_rng((seed, _ORDERS)).permutation(len(future))  # a basket has no order
     order = shuffled[np.lexsort((rows.position[shuffled], future[shuffled], users.codes[0][shuffled]))]
     user, item, later, basket = users.codes[0][order], item_of[order], future[order], rows.position[order]
     step = np.cumsum(np.r_[True, (np.diff(user) != 0) | (np.diff(basket) != 0) | np.diff(later)]).astype(np.int64)

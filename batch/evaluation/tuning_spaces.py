@@ -1,0 +1,83 @@
+"""What of each source is searched, and within which bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from shared.features.definitions import Retrieval
+
+
+@dataclass(frozen=True, slots=True)
+class Tunable:
+    """A parameter by its dotted name, and its bounds; `log` searches by ratio. Whole numbers stay whole."""
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+
+
+def _exponents(model: str, *names: str, low: float = -1.0, high: float = 0.2) -> tuple[Tunable, ...]:
+    return tuple(Tunable(f"retrieval.{model}.{name}", low, high) for name in names)
+
+
+SPACES: Final[Mapping[Retrieval, tuple[Tunable, ...]]] = {
+    Retrieval.ALS: (
+        Tunable("retrieval.als.factors", 64, 256),
+        Tunable("retrieval.als.regularization", 1.0, 300.0, log=True),
+        Tunable("retrieval.als.alpha", 0.3, 30.0, log=True),
+        Tunable("retrieval.als.half_life_days", 5.0, 2000.0, log=True),
+        Tunable("sources.als_decay", 0.5, 1.0),
+    ),
+    Retrieval.COOCCURRENCE: (
+        Tunable("retrieval.cooccurrence.lag_decay", 0.4, 1.0),
+        Tunable("retrieval.cooccurrence.backward", 0.0, 1.0),
+        *_exponents("cooccurrence", "user_length", "source_popularity", "target_popularity"),
+        Tunable("retrieval.cooccurrence.window", 5, 30),
+        Tunable("sources.cooccurrence_decay", 0.4, 1.0),
+    ),
+    Retrieval.WALK: (
+        *_exponents("walk", "source_popularity", "user_length", "target_popularity", low=-1.2),
+        Tunable("retrieval.walk.weight_power", 0.0, 1.0),
+        Tunable("retrieval.walk.self_weight", 0.0, 3.0),
+        Tunable("retrieval.walk.second", -0.5, 1.0),
+        Tunable("sources.walk_decay", 0.4, 1.0),
+    ),
+    Retrieval.LINEAR: (
+        Tunable("retrieval.linear.regularization", 10.0, 3000.0, log=True),
+        Tunable("retrieval.linear.popularity_scaling", 0.0, 1.0),
+        *_exponents("linear", "user_length"),
+        Tunable("retrieval.linear.weight_power", 0.0, 1.0),
+        Tunable("sources.linear_decay", 0.4, 1.0),
+    ),
+    Retrieval.ATTRIBUTES: (
+        Tunable("retrieval.attributes.brand", 0.0, 3.0),
+        Tunable("retrieval.attributes.price", 0.0, 2.0),
+        Tunable("retrieval.attributes.title", 0.0, 3.0),
+        Tunable("retrieval.attributes.idf_power", 0.5, 3.0),
+        Tunable("retrieval.attributes.popularity", 0.0, 0.8),
+        Tunable("sources.attributes_decay", 0.4, 1.0),
+    ),
+    Retrieval.SIMILAR: (
+        Tunable("retrieval.similar.cosine_share", 0.0, 1.0),
+        Tunable("sources.similar_decay", 0.4, 1.0),
+    ),
+    Retrieval.REPEAT: (
+        Tunable("sources.repeat.long_days", 20.0, 600.0, log=True),
+        Tunable("sources.repeat.short_days", 1.0, 60.0, log=True),
+        Tunable("sources.repeat.short_share", 0.0, 1.0),
+        Tunable("sources.repeat.step_decay", 0.5, 1.0),
+        Tunable("sources.repeat.frequency", 0.0, 1.0),
+        Tunable("sources.repeat.at_hand_share", 0.0, 1.0),
+        Tunable("sources.repeat.wait", 0.0, 1.0),
+        Tunable("sources.repeat.demand", 0.0, 1.0),
+    ),
+    Retrieval.POPULAR: (
+        Tunable("sources.popular.taste", 0.0, 2.0),
+        Tunable("sources.popular.taste_decay", 0.7, 1.0),
+        Tunable("sources.popular.momentum", 0.0, 1.0),
+    ),
+}
+"""By source, in the order in which they are tuned: similar items are made of what ALS and co-occurrence fitted."""
