@@ -97,12 +97,10 @@ def fit_span(
     """Retrieval of what is known before `end_at` (epoch ms), and how many seconds each step took.
 
     `products` are what the catalogue said of each item by then, in index order; None: nothing. With `only`, what no
-    source in it reads is left out: factors of zeros, empty matrices.
+    source in it reads is left out: factors of zeros, empty matrices, no baskets.
     """
     timed = _Timed()
-    wanted = {Retrieval(name) for name in Retrieval} if only is None else set(only)
-    if Retrieval.SIMILAR in wanted:
-        wanted |= {Retrieval.ALS, Retrieval.COOCCURRENCE}
+    wanted = set(Retrieval) if only is None else set(only)
     with timed("weights"):
         weight = interaction_weights(known.event_type, known.at, end_at, half_life_days=params.als.half_life_days)
         weights = sparse.csr_array(net_weights(known.user, known.item, weight, users, items))
@@ -122,7 +120,7 @@ def fit_span(
                     kind, known, products, weights=weights, popularity=popularity, params=params
                 )
     baskets = sparse.csr_array((0, items), dtype=np.int32)
-    if Retrieval.BOUGHT_TOGETHER in wanted:
+    if only is None:
         with timed("baskets"):
             bought = known.where(known.event_type == PURCHASE)
             basket, basket_count = assign_baskets(bought.user, bought.session, bought.at)

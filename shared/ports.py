@@ -138,7 +138,7 @@ class ReleaseStore(Protocol):
         ...
 
     def similar_lists(self, release_id: str, kind: str, indexes: Sequence[int]) -> list[bytes | None]:
-        """The encoded neighbour list of each item index; `kind` is "cooccurrence", "similar" or "bought_together"."""
+        """The encoded neighbour list of each item index; `kind` is a `ListKind`."""
         ...
 
 

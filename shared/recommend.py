@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from shared.candidates.als import AlsSource, ItemFactors
 from shared.candidates.arrivals import ArrivalsSource
 from shared.candidates.attributes import AttributesSource
-from shared.candidates.bought_together import BoughtTogetherSource
-from shared.candidates.category import CategorySource
 from shared.candidates.cooccurrence import CooccurrenceSource
 from shared.candidates.favourites import favourite_taste
 from shared.candidates.linear import LinearSource
@@ -25,7 +23,6 @@ from shared.candidates.popular import PopularSource
 from shared.candidates.query import CandidateSource, ListKind, Neighbours, Query, history_of
 from shared.candidates.ranked import Indexes
 from shared.candidates.repeat import RepeatSource
-from shared.candidates.similar import SimilarSource
 from shared.candidates.trends import Trends
 from shared.candidates.walk import WalkSource
 from shared.events import ItemId, id_hash
@@ -146,10 +143,7 @@ def default_sources(factors: ItemFactors, params: SourceParams = DEFAULT) -> dic
         WalkSource(params.walk_decay),
         LinearSource(params.linear_decay),
         AttributesSource(params.attributes_decay),
-        SimilarSource(params.similar_decay),
-        BoughtTogetherSource(params.bought_together_decay),
         RepeatSource(params.repeat),
-        CategorySource(),
         PopularSource(params.popular),
         ArrivalsSource(),
     )

@@ -23,7 +23,7 @@ from functions.releases.loaded_release import LoadedRelease
 from shared.adapters.keys import user_key
 from shared.candidates.nightly import opinion_of, record_holds
 from shared.candidates.opinion import Opinion
-from shared.candidates.query import ListKind, history_of
+from shared.candidates.query import REQUEST_KINDS, history_of
 from shared.candidates.ranked import Indexes
 from shared.errors import CorruptRecord, InfrastructureFault, UnknownItem
 from shared.events import ItemId, id_hash
@@ -120,7 +120,7 @@ class Recommender:
             request = self._page_request(stock, asked, as_of, identifier)
             prepared = prepare(stock.shelf, release.model, shopper, request)
             wanted = prepared.seeds.tolist()
-            neighbours = {kind: neighbours_of(lists, kind, wanted) for kind in ListKind}
+            neighbours = {kind: neighbours_of(lists, kind, wanted) for kind in REQUEST_KINDS}
             nightly = _nightly_opinion(read.record, release, prepared, shopper, request)
             candidates = retrieve(prepared, release.model, neighbours, nightly)
             page = rank(stock.shelf, release.model, prepared, candidates, request)
@@ -201,10 +201,10 @@ class Recommender:
 def read_lists(
     circuit: Circuit, reader: PageReader, release: LoadedRelease, seeds: Indexes
 ) -> tuple[Lists, str | None]:
-    """The seeds' neighbour lists of every kind; without them, the cause of the fallback."""
+    """The seeds' neighbour lists that sources read; without them, the cause of the fallback."""
     wanted = seeds.tolist()
     try:
-        return circuit.call(lambda: reader.lists(release.release_id, tuple(ListKind), wanted)), None
+        return circuit.call(lambda: reader.lists(release.release_id, REQUEST_KINDS, wanted)), None
     except InfrastructureFault as error:
         log.debug("page without lists: %s", error)
     except CorruptRecord:

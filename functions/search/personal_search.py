@@ -20,7 +20,7 @@ from functions.preferences.preference_keeper import STATE_UNAVAILABLE, Preferenc
 from functions.releases.item_follower import Stock
 from functions.releases.loaded_release import LoadedRelease
 from shared.adapters.keys import user_key
-from shared.candidates.query import ListKind
+from shared.candidates.query import REQUEST_KINDS
 from shared.ranking.rules import Eligibility
 from shared.recommend import Page, PageRequest, prepare, retrieve, vectorize
 from shared.search.ordering import blend
@@ -110,7 +110,7 @@ class PersonalSearch:
         eligible[hits.indexes] = True
         prepared = replace(prepared, rules=Eligibility(eligible), query=replace(prepared.query, eligible=eligible))
         wanted = prepared.seeds.tolist()
-        neighbours = {kind: neighbours_of(shopping.lists, kind, wanted) for kind in ListKind}
+        neighbours = {kind: neighbours_of(shopping.lists, kind, wanted) for kind in REQUEST_KINDS}
         # What no source carries is filled in from what is eligible: the candidates are just the hits, by index.
         candidates = retrieve(prepared, model, neighbours)
         by_index = np.argsort(hits.indexes)

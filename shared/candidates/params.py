@@ -16,10 +16,7 @@ LIMITS: Final[Mapping[Retrieval, int]] = MappingProxyType(
         Retrieval.WALK: 100,
         Retrieval.LINEAR: 100,
         Retrieval.ATTRIBUTES: 60,
-        Retrieval.SIMILAR: 80,
-        Retrieval.BOUGHT_TOGETHER: 40,
         Retrieval.REPEAT: 80,
-        Retrieval.CATEGORY: 60,
         Retrieval.POPULAR: 60,
         Retrieval.ARRIVALS: 30,
     }
@@ -96,8 +93,6 @@ class SourceParams:
     walk_decay: float = 0.85
     linear_decay: float = 0.85
     attributes_decay: float = 0.85
-    similar_decay: float = 0.85
-    bought_together_decay: float = 0.85
     repeat: RepeatParams = field(default_factory=RepeatParams)
     popular: PopularParams = field(default_factory=PopularParams)
     max_per_category: int = 6

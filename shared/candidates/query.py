@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ class ListKind(StrEnum):
     ATTRIBUTES = "attributes"
     SIMILAR = "similar"
     BOUGHT_TOGETHER = "bought_together"
+
+
+REQUEST_KINDS: Final = (ListKind.COOCCURRENCE, ListKind.WALK, ListKind.LINEAR, ListKind.ATTRIBUTES)
+"""Those that candidate sources put together at request time; the others answer requests of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from shared.candidates.als import ItemFactors
 from shared.candidates.params import DEFAULT, SourceParams
-from shared.candidates.query import ListKind, Neighbours
+from shared.candidates.query import REQUEST_KINDS, ListKind, Neighbours
 from shared.candidates.ranked import Indexes
 from shared.errors import ConfigurationError
 
@@ -47,7 +47,7 @@ def load_span(data: Path, span: str) -> SpanModel:
     """Read a span (fit, fit_label or all); raises ConfigurationError when its stages have not run or do not agree."""
     factors = load_factors(data, span)
     count = len(factors.factors)
-    lists = {kind: load_lists(lists_folder(data, span, kind), count) for kind in ListKind}
+    lists = {kind: load_lists(lists_folder(data, span, kind), count) for kind in REQUEST_KINDS}
     return SpanModel(factors, lists, load_source_params(data, span))
 
 

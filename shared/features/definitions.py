@@ -40,10 +40,7 @@ class Retrieval(StrEnum):
     WALK = "walk"
     LINEAR = "linear"
     ATTRIBUTES = "attributes"
-    SIMILAR = "similar"
-    BOUGHT_TOGETHER = "bought_together"
     REPEAT = "repeat"
-    CATEGORY = "category"
     POPULAR = "popular"
     ARRIVALS = "arrivals"
 

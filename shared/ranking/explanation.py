@@ -11,15 +11,12 @@ from numpy.typing import NDArray
 from shared.features.definitions import Retrieval
 
 TEMPLATES: Final[Mapping[Retrieval, str]] = {
-    Retrieval.SIMILAR: "because you viewed {seed}",
     Retrieval.COOCCURRENCE: "because others went on to this after {seed}",
     Retrieval.WALK: "because shoppers of {seed} chose it as well",
     Retrieval.LINEAR: "goes with {seed} and what else you like",
     Retrieval.ATTRIBUTES: "because it is like {seed}",
-    Retrieval.BOUGHT_TOGETHER: "often bought together with {seed}",
     Retrieval.REPEAT: "because you looked at it before",
     Retrieval.ALS: "because shoppers with your taste like it",
-    Retrieval.CATEGORY: "popular in {category}, which you like",
     Retrieval.ARRIVALS: "new in the shop",
     Retrieval.POPULAR: "popular in {category} right now",
 }

@@ -11,7 +11,7 @@ import numpy as np
 
 from shared.candidates.als import ItemFactors
 from shared.candidates.params import DEFAULT
-from shared.candidates.query import CandidateSource, History, ListKind, Neighbours, Query
+from shared.candidates.query import REQUEST_KINDS, CandidateSource, History, ListKind, Neighbours, Query
 from shared.candidates.ranked import Ranked
 from shared.events import ItemId, Preferences
 from shared.features.aggregations import DAY_MS, MINUTE_MS
@@ -34,15 +34,11 @@ FACTORS = np.random.default_rng(5).normal(size=(COUNT, 4)).astype(np.float32)
 # Items 0-3 are of category A, 4-7 of B, 8-11 of C; item n was viewed n + 1 times; the lists of item n hold
 # n + 1, n + 2 and n + 5 with scores 1, 1/2, 1/4. Ann bought 1, then before that viewed 4, then carted 0.
 AROUND_HERS = [2, 3, 6, 5, 9]
-ANSWERS: dict[Retrieval, list[int]] = {
-    Retrieval(kind.value): AROUND_HERS for kind in ListKind if kind is not ListKind.BOUGHT_TOGETHER
-} | {
+ANSWERS: dict[Retrieval, list[int]] = {Retrieval(kind.value): AROUND_HERS for kind in REQUEST_KINDS} | {
     Retrieval.ALS: [],  # told by the normal equations, below
-    Retrieval.BOUGHT_TOGETHER: [2, 3, 6, 5],  # the viewed seed takes no part
     Retrieval.REPEAT: [1, 0, 4],
     Retrieval.POPULAR: [3, 11, 10, 9, 2, 8, 7, 6, 5, 1, 4, 0],  # A is lifted three times, B a tenth: they are her taste
     Retrieval.ARRIVALS: [2, 9, 10],
-    Retrieval.CATEGORY: [3, 2, 7, 6, 5],
 }
 STRANGERS: dict[Retrieval, list[int]] = {
     Retrieval.POPULAR: list(range(COUNT))[::-1],

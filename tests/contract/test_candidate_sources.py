@@ -22,7 +22,7 @@ from batch.retrieval_span import RetrievalSpan
 from shared.candidates.als import AlsSource, ItemFactors
 from shared.candidates.opinion import Opinion
 from shared.candidates.params import DEFAULT, LIMITS
-from shared.candidates.query import History, ListKind, Neighbours, Query
+from shared.candidates.query import REQUEST_KINDS, History, ListKind, Neighbours, Query
 from shared.candidates.ranked import Ranked
 from shared.events import ItemId, Preferences
 from shared.features.definitions import Retrieval
@@ -46,7 +46,7 @@ from tests.unit.builders import MANY, MODEST, NOW, event, sent, shopper_of, upda
 
 ALL = np.arange(COUNT, dtype=np.int32)
 RENUMBERED = np.random.default_rng(8).permutation(COUNT)
-LISTED = [Retrieval(kind.value) for kind in ListKind]
+LISTED = [Retrieval(kind.value) for kind in REQUEST_KINDS]
 WITHOUT_CHANCE = [kind for kind in ListKind if kind is not ListKind.SIMILAR]
 """Lists in which no factors have a part: those begin with random numbers in the order of the items."""
 
@@ -159,9 +159,8 @@ def test_only_what_may_be_shown_is_returned_in_the_order_it_had(
     ranked = one.source.consider(query).top(limit)
     assert_well_formed(ranked, query, limit)
     unbounded = one.source.consider(one.query).top(COUNT)
-    if name is not Retrieval.CATEGORY:  # there the best of a category sets its scale
-        kept = [item for item in unbounded.indexes.tolist() if allowed[item]]
-        assert ranked.indexes.tolist() == kept[:limit]
+    kept = [item for item in unbounded.indexes.tolist() if allowed[item]]
+    assert ranked.indexes.tolist() == kept[:limit]
 
 
 def test_what_was_bought_excluded_or_hidden_is_put_forward_by_none(name: Retrieval) -> None:
@@ -256,12 +255,12 @@ def test_what_was_touched_is_scored_but_left_to_the_repeat_source(name: Retrieva
     assert opinion.at(np.array(sorted(TOUCHED), np.int32)).any()
 
 
-def test_the_pages_own_item_is_a_seed_of_rules_though_it_was_only_viewed() -> None:
-    one = world(Retrieval.BOUGHT_TOGETHER, shopper_of(*ANN), context_row=4)
+def test_the_pages_own_item_is_the_first_seed() -> None:
+    one = world(Retrieval.COOCCURRENCE, shopper_of(*ANN), context_row=4)
     ranked = one.source.consider(one.query).top(COUNT)
     assert one.query.seeds[0] == one.query.context == 4
     assert dict(zip(ranked.indexes.tolist(), ranked.via.tolist(), strict=True))[9] == 4
-    stranger = world(Retrieval.BOUGHT_TOGETHER, shopper_of(), context_row=4)
+    stranger = world(Retrieval.COOCCURRENCE, shopper_of(), context_row=4)
     assert stranger.items(stranger.source.consider(stranger.query).top(COUNT)) == [5, 6, 9]
 
 

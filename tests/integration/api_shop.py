@@ -45,11 +45,11 @@ PER_CATEGORY = 20
 LIST_LENGTH = 12
 RELEASE = "r-test-1"
 WEIGHTS = {
-    "retrieval_similar_score": 2.0,
+    "retrieval_linear_score": 2.0,
     "retrieval_cooccurrence_score": 2.0,
-    "retrieval_bought_together_score": 1.0,
+    "retrieval_walk_score": 1.0,
     "retrieval_als_score": 1.0,
-    "retrieval_category_score": 0.5,
+    "retrieval_attributes_score": 0.5,
     "retrieval_popular_score": 1.0,
     "retrieval_arrivals_score": 0.2,
     "item_view_decayed_7d": 0.01,

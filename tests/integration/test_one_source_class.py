@@ -32,7 +32,7 @@ from local.embedded import EmbeddedServers
 from shared.adapters.folder_blob import FolderBlobStore
 from shared.candidates.als import AlsSource, ItemFactors
 from shared.candidates.opinion import Opinion
-from shared.candidates.query import ListKind, Neighbours
+from shared.candidates.query import REQUEST_KINDS, ListKind, Neighbours
 from shared.candidates.ranked import Indexes, Ranked, Scores
 from shared.candidates.span import SpanModel
 from shared.events import EventType
@@ -59,10 +59,10 @@ from tests.unit.builders import NOW, event
 ITEMS = CATEGORIES * PER_CATEGORY
 CLICKED = (103, 111)
 ANN = "ann"
-EXACT = {Retrieval.ALS, *(Retrieval(kind.value) for kind in ListKind)} - {Retrieval.BOUGHT_TOGETHER}
+EXACT = {Retrieval.ALS, *(Retrieval(kind.value) for kind in REQUEST_KINDS)}
 """Sources whose order is that of the API's shop in the harness's, too: nothing that the crowd did moves them."""
-SILENT = {Retrieval.BOUGHT_TOGETHER}, {Retrieval.BOUGHT_TOGETHER, Retrieval.ARRIVALS}
-"""In the API and in the harness: she bought nothing, and the harness's items have always been there."""
+SILENT: tuple[set[Retrieval], set[Retrieval]] = set(), {Retrieval.ARRIVALS}
+"""In the API and in the harness, whose items have always been there."""
 
 Places = dict[int, int]
 """The rank of each item."""

@@ -109,12 +109,12 @@ def test_a_young_item_comes_by_arrivals_for_a_stranger_and_for_one_who_likes_the
     assert Retrieval.ARRIVALS in carried(shelf, sent("view", item="i0", at=NOW - MINUTE_MS))[COUNT]
 
 
-def test_a_young_item_with_events_comes_by_its_category() -> None:
+def test_a_young_item_with_events_comes_by_popularity() -> None:
     table = shop()
     add_young(table)
     for number in range(5):
         table.fold(event("purchase", item="young", user=f"u{number}", at=NOW - MINUTE_MS), NOW)
-    assert Retrieval.CATEGORY in carried(shelf_of(table), sent("view", item="i0", at=NOW - MINUTE_MS))[COUNT]
+    assert Retrieval.POPULAR in carried(shelf_of(table), sent("view", item="i0", at=NOW - MINUTE_MS))[COUNT]
 
 
 def test_who_touched_a_young_item_alone_has_a_history_and_no_factor() -> None:
@@ -124,7 +124,7 @@ def test_who_touched_a_young_item_alone_has_a_history_and_no_factor() -> None:
     sources = carried(shelf, sent("view", item="young", at=NOW - MINUTE_MS))
     assert Retrieval.REPEAT in sources[COUNT]
     assert not any(Retrieval.ALS in one for one in sources.values())
-    assert any(Retrieval.CATEGORY in one for index, one in sources.items() if index < COUNT)
+    assert any(Retrieval.POPULAR in one for index, one in sources.items() if index < COUNT)
 
 
 def test_a_young_item_among_others_changes_no_factor() -> None:
