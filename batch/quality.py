@@ -18,19 +18,8 @@ from typing import Final
 
 import msgspec
 
-from batch.evaluation.quality_page import (
-    DATA_NAME,
-    FOLDER,
-    PAGE,
-    WORK_NAME,
-    Measured,
-    command_lines,
-    missed,
-    page_of_quality,
-    read_measured,
-    shortened,
-    write_measured,
-)
+from batch.evaluation.quality_measured import FOLDER, Measured, read_measured, shortened, write_measured
+from batch.evaluation.quality_page import DATA_NAME, PAGE, WORK_NAME, command_lines, missed, page_of_quality
 from batch.evaluation.quality_rows import Row, chosen_rows, load_rows
 from batch.evaluation.report_files import decode_report, read_json
 from batch.evaluation.tree_memory import Spent, run_measured
@@ -89,7 +78,10 @@ class Bench:
         held = decode_report(path, RowRun) if path.exists() else None
         if held is None or held.done < len(row.commands):
             return None
-        return shortened(row, read_json(path.with_name(REPORT_FILE)), Spent(held.seconds, held.peak_mib))
+        report = read_json(path.with_name(REPORT_FILE))
+        # A command that was stopped is not in the former, parts of other commands are not in the latter.
+        seconds = max(held.seconds, sum(part.seconds for part in report.parts))
+        return shortened(row, report, Spent(round(seconds, 1), held.peak_mib))
 
     def check_files(self, rows: Sequence[Row]) -> None:
         """Raises ConfigurationError where a file that a row reads is not there."""

@@ -158,9 +158,11 @@ def judge(
     are what the pages took, `say` is told what begins.
 
     Raises:
-        ConfigurationError: no source carries anything, or the label pages hold nothing to learn from.
+        ConfigurationError: no source carries anything, the label pages hold nothing to learn from, or facts or peers
+            are of other items or queries.
         SchemaMismatch: the pages were made under other features.
     """
+    _check(test, items, peers)
     meter = Meter(list(parts))
     learned, judged = View.whole(label), View.whole(test)
     say(f"rankers: {len(label.length):,} label pages, {len(label.label):,} rows")
@@ -207,6 +209,16 @@ def judge(
         calibration=calibration,
         parts=meter.parts,
     )
+
+
+def _check(test: PageTable, items: ItemFacts, peers: Sequence[Peer]) -> None:
+    known = min(len(items.popularity), len(items.category), len(items.new))
+    most = max(int(test.index.max(initial=-1)), *(int(peer.lists.max(initial=-1)) for peer in peers), -1)
+    if most >= known:
+        raise ConfigurationError(f"there are facts of {known} items, and lists name item {most}")
+    for peer in peers:
+        if not len(peer.lists) == len(peer.lists if peer.unseen is None else peer.unseen) == len(test.length):
+            raise ConfigurationError(f"{peer.name} has {len(peer.lists)} lists for {len(test.length)} test queries")
 
 
 def _trained(view: View, params: RankersParams) -> tuple[dict[str, TrainedRanker], str]:

@@ -6,56 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
+from batch.evaluation.quality_measured import Measured
 from batch.evaluation.quality_rows import ABOVE, BEST_SOURCE, PEERS, SOURCES, Bar, Outcome, Row, outcome
 from batch.evaluation.report import AblationRow, Comparison, Kind, Method, Report, Verdict
-from batch.evaluation.report_files import decode_report
 from batch.evaluation.report_text import ordered
 from batch.evaluation.tree_memory import Spent
 from batch.metrics import Interval
 from batch.models.rankers import BLEND
 
-FOLDER: Final = Path("docs/quality")
 PAGE: Final = Path("docs/quality.md")
 DATA_NAME: Final = "../shared/data"
 WORK_NAME: Final = ".recommndr/quality"
 SIGNIFICANT_SETS: Final = 4
 """On so many sets a learnt ranker must be significantly above the best single source; never below it on any."""
-_DIGITS: Final = 6
-
-
-class Measured(msgspec.Struct, frozen=True):
-    """A row's report, shortened to what the page shows, and what all its commands took."""
-
-    row: str
-    spent: Spent
-    report: Report
-
-
-def shortened(row: Row, report: Report, spent: Spent) -> Measured:
-    """Without parameters and folders (names and hashes of files stay) and segments that no bar reads; six digits."""
-    wanted = {bar.segment for bar in row.bars}
-    files = {Path(name).name: digest for name, digest in report.about.files.items()}
-    kept = msgspec.structs.replace(
-        report,
-        about=msgspec.structs.replace(report.about, params={}, params_file=row.params, command="", files=files),
-        segments=[one for one in report.segments if one.name in wanted],
-    )
-    return Measured(row.name, spent, msgspec.convert(_rounded(msgspec.to_builtins(kept)), Report))
-
-
-def write_measured(folder: Path, measured: Measured) -> None:
-    """<folder>/<row>.json, one line a value."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{measured.row}.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
-
-
-def read_measured(folder: Path, rows: Sequence[Row]) -> dict[str, Measured]:
-    """What stands there, by row. Raises ConfigurationError for what another version wrote."""
-    paths = {row.name: folder / f"{row.name}.json" for row in rows}
-    return {name: decode_report(path, Measured) for name, path in paths.items() if path.exists()}
+MOST_SECONDS: Final = 3600.0
+MOST_MIB: Final = 16 * 1024.0
+"""What a row may take on two cores."""
 
 
 def page_of_quality(rows: Sequence[Row], measured: dict[str, Measured]) -> str:
@@ -98,6 +64,9 @@ def missed(rows: Sequence[Row], measured: dict[str, Measured]) -> list[str]:
         report = measured[row.name].report
         bars = [bar for bar in row.bars if outcome(bar, report).must is False]
         found += [f"{row.title}: {_wanted(bar)} must be {_target(bar.must)}" for bar in bars]
+        spent = measured[row.name].spent
+        if spent.seconds > MOST_SECONDS or spent.peak_mib > MOST_MIB:
+            found.append(f"{row.title}: took {_took(spent)}, may take {_took(Spent(MOST_SECONDS, MOST_MIB))}")
         if _learnt(report).verdict is Verdict.BELOW:
             found.append(f"{row.title}: a learnt ranker is significantly below {report.best_source}")
     return found
@@ -211,7 +180,7 @@ def _row_section(row: Row, measured: Measured) -> list[str]:
         "",
         (
             f"{report.queries:,} queries of {report.users:,} users; rankers learnt on {report.label_queries:,}. "
-            f"{params}All of it: {measured.spent.seconds:,.0f} s, {measured.spent.peak_mib / 1024:.1f} GiB at the peak."
+            f"{params}All of it: {_took(measured.spent)} at the peak."
         ),
         "",
         "```sh",
@@ -262,6 +231,10 @@ def _compared(comparison: Comparison) -> str:
     return f"{_interval(comparison.difference, signed=True)}, {comparison.verdict}"
 
 
+def _took(spent: Spent) -> str:
+    return f"{spent.seconds:,.0f} s, {spent.peak_mib / 1024:.1f} GiB"
+
+
 def _interval(interval: Interval, digits: int = 4, *, signed: bool = False) -> str:
     sign = "+" if signed else ""
     low, high = f"{interval.low:.{digits}f}", f"{interval.high:.{digits}f}"
@@ -283,11 +256,3 @@ def _anchor(title: str) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _rounded(value: object) -> object:
-    if isinstance(value, float):
-        return round(value, _DIGITS)
-    if isinstance(value, dict):
-        return {name: _rounded(one) for name, one in value.items()}
-    return [_rounded(one) for one in value] if isinstance(value, list) else value

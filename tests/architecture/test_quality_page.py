@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from batch.evaluation.quality_page import FOLDER, PAGE, page_of_quality, read_measured
+from batch.evaluation.quality_measured import FOLDER, read_measured
+from batch.evaluation.quality_page import PAGE, page_of_quality
 from batch.evaluation.quality_rows import load_rows
 
 

@@ -215,6 +215,15 @@ def test_pages_that_nothing_carries_are_refused(test_pages: PageTable) -> None:
         judge(made_pages(120, seed=1), empty, made_items(), PARAMS, about=ABOUT, say=lambda _: None)
 
 
+def test_facts_and_peers_of_others_are_refused(test_pages: PageTable) -> None:
+    few = replace(made_items(), popularity=np.ones(7))
+    with pytest.raises(ConfigurationError, match="facts of 7 items"):
+        judge(test_pages, test_pages, few, PARAMS, about=ABOUT)
+    short = [Peer("short", np.zeros((3, 20), np.int32))]
+    with pytest.raises(ConfigurationError, match="short has 3 lists for 240"):
+        judge(test_pages, test_pages, made_items(), PARAMS, about=ABOUT, peers=short)
+
+
 def test_the_report_is_read_back_as_it_was(report: Report, tmp_path: Path) -> None:
     write_json(report, tmp_path / "out/report.json")
     assert read_json(tmp_path / "out/report.json") == report

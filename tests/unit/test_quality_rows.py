@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from batch.evaluation.lists_measured import ListFacts
-from batch.evaluation.quality_page import Measured, missed, page_of_quality, read_measured, shortened, write_measured
+from batch.evaluation.quality_measured import Measured, read_measured, shortened, write_measured
+from batch.evaluation.quality_page import missed, page_of_quality
 from batch.evaluation.quality_rows import Bar, Row, chosen_rows, load_rows, outcome
 from batch.evaluation.report import (
     METRICS,
@@ -173,6 +174,13 @@ def test_a_learnt_ranker_below_the_best_source_is_missed() -> None:
     assert missed([only], {"made": shortened(only, worse, Spent(1, 1))}) == [
         "Made up: a learnt ranker is significantly below als"
     ]
+
+
+def test_a_row_that_takes_too_much_is_missed() -> None:
+    only = row(bars=[Bar(metric="ndcg@20", must=0.1)])
+    found = missed([only], {"made": shortened(only, REPORT, Spent(4000.0, 1024.0))})
+    assert found == ["Made up: took 4,000 s, 1.0 GiB, may take 3,600 s, 16.0 GiB"]
+    assert not missed([only], {"made": shortened(only, REPORT, Spent(3600.0, 16384.0))})
 
 
 SCRIPT = """
