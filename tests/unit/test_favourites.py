@@ -73,6 +73,8 @@ def test_the_best_of_the_first_favourite_comes_first_however_unpopular() -> None
     found = listed(wants("Rugs"), table)
     assert found[0] == "Rugs-0"
     assert "Sofas-3" in found[: EACH + 1], "what is popular elsewhere stands beside it"
+    for _ in range(20):
+        table.fold(event("view", item="Rugs-0", user="crowd", at=NOW), NOW)
     table.fold(updated("Rugs-0", at=NOW, stock=0), NOW)
     assert listed(wants("Rugs"), table)[0] == "Rugs-1", "of what may be shown"
 
