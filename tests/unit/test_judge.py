@@ -97,8 +97,14 @@ def test_a_source_that_says_what_no_other_does_is_missed_and_a_twin_is_not(repor
     assert rows["feature group", "user"].loss.estimate == pytest.approx(0, abs=1e-9)
 
 
-def test_recall_of_candidates_grows_with_k_and_the_union_holds_the_most(report: Report) -> None:
+def test_recall_of_candidates_grows_with_k_and_the_union_holds_the_most(report: Report, test_pages: PageTable) -> None:
     rows = {row.name: row for row in report.candidate_recall}
+    ranks = test_pages.ranks[test_pages.positive]  # one positive a query
+    of_alone = ranks[:, list(Retrieval).index(ALONE)]
+    assert rows[str(ALONE)].at["20"] == pytest.approx(((of_alone > 0) & (of_alone <= 20)).sum() / 240)
+    assert rows[str(ALONE)].all == pytest.approx((of_alone > 0).sum() / 240)
+    assert rows["merged"].at["20"] == pytest.approx(((ranks > 0) & (ranks <= 20)).any(axis=1).sum() / 240)
+    assert rows[str(ALONE)].at["20"] < rows[str(ALONE)].all
     assert rows["merged"].all == max(row.all for row in rows.values())
     for row in rows.values():
         assert row.at["20"] <= row.at["100"] <= row.at["200"] <= row.all
