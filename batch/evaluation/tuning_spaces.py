@@ -25,11 +25,11 @@ def _exponents(model: str, *names: str, low: float = -1.0, high: float = 0.2) ->
 
 SPACES: Final[Mapping[Retrieval, tuple[Tunable, ...]]] = {
     Retrieval.ALS: (
-        Tunable("retrieval.als.factors", 64, 256),
-        Tunable("retrieval.als.regularization", 1.0, 300.0, log=True),
-        Tunable("retrieval.als.alpha", 0.3, 30.0, log=True),
-        Tunable("retrieval.als.half_life_days", 5.0, 2000.0, log=True),
-        Tunable("sources.als_decay", 0.5, 1.0),
+        Tunable("retrieval.als.factors", 64, 512),
+        *_exponents("als.spectral", "user_length", "popularity", low=-0.8),
+        Tunable("retrieval.als.spectral.strength", 0.0, 0.8),
+        Tunable("retrieval.als.spectral.weight_power", 0.0, 1.0),
+        Tunable("sources.als_decay", 0.4, 1.0),
     ),
     Retrieval.COOCCURRENCE: (
         Tunable("retrieval.cooccurrence.lag_decay", 0.4, 1.0),
@@ -50,6 +50,7 @@ SPACES: Final[Mapping[Retrieval, tuple[Tunable, ...]]] = {
         Tunable("retrieval.linear.popularity_scaling", 0.0, 1.0),
         *_exponents("linear", "user_length"),
         Tunable("retrieval.linear.weight_power", 0.0, 1.0),
+        Tunable("retrieval.linear.neighbours", 50, 300),
         Tunable("sources.linear_decay", 0.4, 1.0),
     ),
     Retrieval.ATTRIBUTES: (
@@ -59,10 +60,6 @@ SPACES: Final[Mapping[Retrieval, tuple[Tunable, ...]]] = {
         Tunable("retrieval.attributes.idf_power", 0.5, 3.0),
         Tunable("retrieval.attributes.popularity", 0.0, 0.8),
         Tunable("sources.attributes_decay", 0.4, 1.0),
-    ),
-    Retrieval.SIMILAR: (
-        Tunable("retrieval.similar.cosine_share", 0.0, 1.0),
-        Tunable("sources.similar_decay", 0.4, 1.0),
     ),
     Retrieval.REPEAT: (
         Tunable("sources.repeat.long_days", 20.0, 600.0, log=True),
@@ -80,4 +77,4 @@ SPACES: Final[Mapping[Retrieval, tuple[Tunable, ...]]] = {
         Tunable("sources.popular.momentum", 0.0, 1.0),
     ),
 }
-"""By source, in the order in which they are tuned: similar items are made of what ALS and co-occurrence fitted."""
+"""By source, in the order in which they are tuned. Factors are searched as a filter makes them (als.factor_model)."""
