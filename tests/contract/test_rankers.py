@@ -20,12 +20,13 @@ from shared.errors import ConfigurationError, SchemaMismatch
 from shared.features.vector import SCHEMA
 from shared.ranking.ranker_parts import RankerParts
 from shared.ranking.scorer import OnnxScorer
-from tests.unit.made_rankings import made_rankings
+from tests.unit.made_rankings import column, made_rankings
 
 ON_TERMS = "lambdamart on terms"
 KINDS = (BLEND, LOGIT, LAMBDAMART, ON_TERMS)
 LEAST = {BLEND: 0.4, LOGIT: 0.9, LAMBDAMART: 0.7, ON_TERMS: 0.85}
 """Of what the truth knows beyond chance; a blend sees the source's score and not the affinity."""
+CROSSED = ("pair_brand_affinity_14d", "pair_session_category_affinity")
 SMALL = RankersParams(
     logit=LogitParams(l2=(0.01, 0.001)),
     lambdamart=RankerParams(trees=15, leaves=7, min_data_in_leaf=20, learning_rate=0.2, threads=1),
@@ -164,7 +165,7 @@ def test_the_family_is_fitted_at_once_and_the_logit_serves_unless_another_is_cle
 def test_where_columns_act_together_trees_are_chosen() -> None:
     def crossed(seed: int, pages: int) -> RankingRows:
         rows = made_rankings(pages, seed)[0]
-        first, second = rows.features[:, 40] > 0.6, rows.features[:, 41] > 0.6
+        first, second = (rows.features[:, column(name)] > 0.6 for name in CROSSED)
         truth = np.where(first != second, 3.0, 0.0).reshape(pages, -1)
         bought = (truth + np.random.default_rng(seed).gumbel(size=truth.shape)).argmax(axis=1)
         labels = np.zeros(truth.shape, np.int64)
