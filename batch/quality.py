@@ -106,7 +106,8 @@ class Bench:
         return digest.hexdigest()
 
     def _filled(self, row: Row, word: str) -> str:
-        places = {"{data}": self.data, "{work}": self.work / row.name, "{params}": ROOT / row.params}
+        shared = self.work / f"{row.group}.shared"
+        places = {"{data}": self.data, "{work}": self.work / row.name, "{shared}": shared, "{params}": ROOT / row.params}
         for name, path in places.items():
             word = word.replace(name, str(_from_root(path)))
         return word

@@ -36,7 +36,7 @@ class Bar(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One measurement: commands as a module and its arguments, with {data}, {work} and {params} in them.
+    """One measurement: commands as a module and its arguments, with {data}, {work}, {shared} and {params} in them.
 
     The last command leaves report.json in {work}. `group` is what SET names; `files` are those the row reads below
     {data}; `params` is the parameter file, from the root of the checkout.
