@@ -10,6 +10,7 @@ import pytest
 from ir_measures import RR, R, Success, nDCG
 from numpy.typing import NDArray
 
+from batch.evaluation.report import Verdict
 from batch.metrics import (
     Interval,
     Places,
@@ -120,3 +121,17 @@ def test_columns_resampled_together_are_as_alone() -> None:
             astuple(bootstrap_mean(columns[:, column], users, seed=4))
         )
     assert together.difference(0, 0) == Interval(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.01, 0.03, Verdict.ABOVE),
+        (-0.01, 0.05, Verdict.SAME),
+        (0.0, 0.05, Verdict.SAME),
+        (-0.05, 0.01, Verdict.SAME),
+        (-0.05, -0.01, Verdict.BELOW),
+    ],
+)
+def test_a_difference_is_significant_where_its_interval_leaves_out_0(low: float, high: float, verdict: Verdict) -> None:
+    assert Verdict.of(Interval((low + high) / 2, low, high)) is verdict
