@@ -24,6 +24,7 @@ from shared.candidates.opinion import Opinion
 from shared.candidates.params import DEFAULT, LIMITS
 from shared.candidates.query import REQUEST_KINDS, History, ListKind, Neighbours, Query
 from shared.candidates.ranked import Ranked
+from shared.candidates.span import lists_folder, load_lists
 from shared.events import ItemId, Preferences
 from shared.features.definitions import Retrieval
 from shared.features.items import ItemTable
@@ -274,10 +275,11 @@ def test_what_the_night_left_answers_alike_in_the_harness_and_in_the_api(name: R
 
 @pytest.mark.parametrize("kind", list(ListKind))
 def test_equal_seeds_make_equal_nights(kind: ListKind, night: LeftByNight, another_night: RetrievalSpan) -> None:
-    again = cut_lists(another_night, kind, 0, COUNT, LIST_SIZE)
-    width = night.span.neighbours[kind].indexes.shape[1]
-    np.testing.assert_array_equal(again[0][:, :width], night.span.neighbours[kind].indexes)
-    np.testing.assert_array_equal(again[1][0][:, :width], night.span.neighbours[kind].scores)
+    left = load_lists(lists_folder(night.folder, "all", kind), COUNT)
+    indexes, columns = cut_lists(another_night, kind, 0, COUNT, LIST_SIZE)
+    width = left.indexes.shape[1]
+    np.testing.assert_array_equal(indexes[:, :width], left.indexes)
+    np.testing.assert_array_equal(columns[0][:, :width], left.scores)
 
 
 @pytest.mark.parametrize("kind", WITHOUT_CHANCE)
