@@ -20,7 +20,7 @@ import msgspec
 
 from batch.evaluation.quality_measured import FOLDER, Measured, read_measured, shortened, write_measured
 from batch.evaluation.quality_page import DATA_NAME, PAGE, WORK_NAME, command_lines, missed, page_of_quality
-from batch.evaluation.quality_rows import Row, chosen_rows, load_rows
+from batch.evaluation.quality_rows import Row, chosen_rows, filled_commands, load_rows
 from batch.evaluation.report_files import decode_report, read_json
 from batch.evaluation.tree_memory import Spent, run_measured
 from shared.cli import command
@@ -53,9 +53,10 @@ class Bench:
         folder = self.work / row.name
         folder.mkdir(parents=True, exist_ok=True)
         state = self.state(row)
+        commands = filled_commands(row, _from_root(self.data), _from_root(self.work), Path(row.params))
         for number in range(state.done, len(row.commands)):
             print(f"{row.name}, {number + 1} of {len(row.commands)}: {command_lines(row)[number]}", flush=True)
-            module, *arguments = (self._filled(row, word) for word in row.commands[number])
+            module, *arguments = commands[number]
             code, spent = run_measured([sys.executable, "-m", module, *arguments], ROOT)
             state.seconds = round(state.seconds + spent.seconds, 1)
             state.peak_mib = max(state.peak_mib, spent.peak_mib)
@@ -104,13 +105,6 @@ class Bench:
             is_params = path == ROOT / row.params
             digest.update(path.read_bytes() if is_params else f"{path.name} {stat.st_size}".encode())
         return digest.hexdigest()
-
-    def _filled(self, row: Row, word: str) -> str:
-        shared = self.work / f"{row.group}.shared"
-        places = {"{data}": self.data, "{work}": self.work / row.name, "{shared}": shared, "{params}": ROOT / row.params}
-        for name, path in places.items():
-            word = word.replace(name, str(_from_root(path)))
-        return word
 
 
 def _from_root(path: Path) -> Path:

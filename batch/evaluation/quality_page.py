@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from batch.evaluation.quality_measured import Measured
-from batch.evaluation.quality_rows import ABOVE, BEST_SOURCE, PEERS, SOURCES, Bar, Outcome, Row, outcome
+from batch.evaluation.quality_rows import (
+    ABOVE,
+    BEST_SOURCE,
+    PEERS,
+    SOURCES,
+    Bar,
+    Outcome,
+    Row,
+    filled_commands,
+    outcome,
+)
 from batch.evaluation.report import AblationRow, Comparison, Kind, Method, Report, Verdict
 from batch.evaluation.report_text import ordered
 from batch.evaluation.tree_memory import Spent
@@ -74,14 +85,8 @@ def missed(rows: Sequence[Row], measured: dict[str, Measured]) -> list[str]:
 
 def command_lines(row: Row) -> list[str]:
     """The row's commands as a reader would type them."""
-    named = {"{data}": DATA_NAME, "{work}": f"{WORK_NAME}/{row.name}", "{params}": row.params}
-    return [" ".join(["python -m", *(_filled(word, named) for word in command)]) for command in row.commands]
-
-
-def _filled(word: str, named: dict[str, str]) -> str:
-    for name, value in named.items():
-        word = word.replace(name, value)
-    return word
+    commands = filled_commands(row, Path(DATA_NAME), Path(WORK_NAME), Path(row.params))
+    return [shlex.join(["python", "-m", *words]) for words in commands]
 
 
 def _bar_line(row: Row, bar: Bar, measured: Measured | None) -> str:

@@ -81,6 +81,18 @@ def chosen_rows(rows: Sequence[Row], group: str) -> list[Row]:
     return found
 
 
+def filled_commands(row: Row, data: Path, work: Path, params: Path) -> list[list[str]]:
+    """The row's commands with the places of its files; what rows of one group share stands in a folder of its own."""
+    places = {"{data}": data, "{work}": work / row.name, "{shared}": work / f"{row.group}.shared", "{params}": params}
+
+    def filled(word: str) -> str:
+        for name, path in places.items():
+            word = word.replace(name, str(path))
+        return word
+
+    return [[filled(word) for word in command] for command in row.commands]
+
+
 def outcome(bar: Bar, report: Report) -> Outcome:
     """Whether the report reaches the bar. Raises ConfigurationError where it does not hold what the bar asks for."""
     try:

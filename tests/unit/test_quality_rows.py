@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from batch.evaluation.lists_measured import ListFacts
 from batch.evaluation.quality_measured import Measured, read_measured, shortened, write_measured
-from batch.evaluation.quality_page import missed, page_of_quality
+from batch.evaluation.quality_page import command_lines, missed, page_of_quality
 from batch.evaluation.quality_rows import Bar, Row, chosen_rows, load_rows, outcome
 from batch.evaluation.report import (
     METRICS,
@@ -143,6 +144,7 @@ def test_the_committed_rows_can_be_read_and_name_what_their_commands_take() -> N
         words = " ".join(word for command in one.commands for word in command)
         assert one.bars
         assert all(f"{{data}}/{file}" in words for file in one.files), one.name
+        assert not re.search(r"[{}]", " ".join(command_lines(one)))
         assert words.count("{data}") == sum(words.count(file) for file in one.files)
 
 
