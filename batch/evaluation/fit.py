@@ -20,7 +20,7 @@ from batch.interactions import Interactions
 from batch.retrieval_span import RetrievalParams, RetrievalSpan
 from shared.adapters.stage_folder import replace_folder
 from shared.candidates.als import ItemFactors
-from shared.candidates.query import ListKind, Neighbours
+from shared.candidates.query import REQUEST_KINDS, ListKind, Neighbours
 from shared.candidates.span import SpanModel
 from shared.catalog import Product
 from shared.features.definitions import Retrieval
@@ -99,7 +99,7 @@ def _make(fittable: Fittable, params: RetrievalParams, folder: Path, advance: Ca
     np.save(folder / "factors.npy", span.items.factors)
     np.save(folder / "gram.npy", span.items.gram)
     (folder / "als.json").write_bytes(msgspec.json.encode(span.items.fold_in_params()))
-    for kind in ListKind:
+    for kind in REQUEST_KINDS:
         with meter.part(f"lists of {kind}"):
             lists = lists_of(span, kind, len(fittable.products), advance)
         np.save(folder / f"{kind}_indexes.npy", lists.indexes)
@@ -116,6 +116,6 @@ def _load(folder: Path) -> SpanModel:
         factors,
         {
             kind: Neighbours(*(np.load(folder / f"{kind}_{name}.npy", mmap_mode="r") for name in ("indexes", "scores")))
-            for kind in ListKind
+            for kind in REQUEST_KINDS
         },
     )

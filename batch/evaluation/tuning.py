@@ -6,7 +6,7 @@ scored on, the rankers do not learn from, as far as there are queries enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Final
@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_limits
 from batch.evaluation.fit import Fittable, lists_of
 from batch.evaluation.pages import PageMaker
 from batch.evaluation.params import Parameters, replaced, value_of
-from batch.evaluation.tuning_spaces import SPACES, Tunable
+from batch.evaluation.tuning_spaces import Tunable, spaces
 from batch.tracking import Tracking
-from shared.candidates.query import ListKind, Query
+from shared.candidates.query import REQUEST_KINDS, Query
 from shared.candidates.span import SpanModel
 from shared.features.definitions import Retrieval
 from shared.recommend import default_sources
@@ -68,7 +68,7 @@ class Bench:
 
     def score(self, source: Retrieval, parameters: Parameters) -> float:
         """Mean NDCG@20 of the source's own lists, fitted with these parameters."""
-        kinds = [kind for kind in ListKind if kind.value == source.value]
+        kinds = [kind for kind in REQUEST_KINDS if kind.value == source.value]
         span, _ = self.fittable.fit(parameters.retrieval, only={source})
         items = len(self.fittable.products)
         neighbours = {kind: lists_of(span, kind, items, lambda _: None) for kind in kinds}
@@ -99,16 +99,17 @@ def tune(bench: Bench, parameters: Parameters, budget: TuneBudget, seed: int, jo
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     ends_at = None if budget.minutes is None else perf_counter() + 60 * budget.minutes
-    for place, (source, space) in enumerate(SPACES.items()):
+    searched = spaces(parameters)
+    for place, (source, space) in enumerate(searched.items()):
         started = perf_counter()
-        share = None if ends_at is None else max(ends_at - started, 0.0) / (len(SPACES) - place)
+        share = None if ends_at is None else max(ends_at - started, 0.0) / (len(searched) - place)
         before = bench.score(source, parameters)
         if before == 0:
             journal.say(f"{source}: says nothing on this data; not tuned")
             continue
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
         study.enqueue_trial({one.name: value_of(parameters, one.name) for one in space}, skip_if_exists=True)
-        study.optimize(_objective(bench, source, parameters, journal), n_trials=budget.trials, timeout=share)
+        study.optimize(_objective(bench, source, space, parameters, journal), n_trials=budget.trials, timeout=share)
         if study.best_value > before:
             parameters = replaced(parameters, study.best_params)
         seconds = perf_counter() - started
@@ -119,10 +120,10 @@ def tune(bench: Bench, parameters: Parameters, budget: TuneBudget, seed: int, jo
 
 
 def _objective(
-    bench: Bench, source: Retrieval, parameters: Parameters, journal: Journal
+    bench: Bench, source: Retrieval, space: Sequence[Tunable], parameters: Parameters, journal: Journal
 ) -> Callable[[optuna.Trial], float]:
     def score(trial: optuna.Trial) -> float:
-        values = {one.name: _drawn(trial, one, value_of(parameters, one.name)) for one in SPACES[source]}
+        values = {one.name: _drawn(trial, one, value_of(parameters, one.name)) for one in space}
         found = bench.score(source, replaced(parameters, values))
         journal.log({"source": source.value, "trial": trial.number, **values}, found)
         return found
@@ -131,9 +132,11 @@ def _objective(
 
 
 def _drawn(trial: optuna.Trial, tunable: Tunable, current: float) -> float:
+    """A value within the bounds, which the value of now widens where it lies outside."""
+    low, high = min(tunable.low, current), max(tunable.high, current)
     if isinstance(current, int):
-        return trial.suggest_int(tunable.name, int(tunable.low), int(tunable.high), log=tunable.log)
-    return trial.suggest_float(tunable.name, tunable.low, tunable.high, log=tunable.log)
+        return trial.suggest_int(tunable.name, int(low), int(high), log=tunable.log)
+    return trial.suggest_float(tunable.name, low, high, log=tunable.log)
 
 
 def _ndcg(shown: NDArray[np.int32], wanted: NDArray[np.int32]) -> float:

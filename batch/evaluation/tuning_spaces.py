@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from batch.evaluation.params import Parameters
 from shared.features.definitions import Retrieval
 
 
@@ -23,14 +24,22 @@ def _exponents(model: str, *names: str, low: float = -1.0, high: float = 0.2) ->
     return tuple(Tunable(f"retrieval.{model}.{name}", low, high) for name in names)
 
 
-SPACES: Final[Mapping[Retrieval, tuple[Tunable, ...]]] = {
-    Retrieval.ALS: (
-        Tunable("retrieval.als.factors", 64, 512),
-        *_exponents("als.spectral", "user_length", "popularity", low=-0.8),
-        Tunable("retrieval.als.spectral.strength", 0.0, 0.8),
-        Tunable("retrieval.als.spectral.weight_power", 0.0, 1.0),
-        Tunable("sources.als_decay", 0.4, 1.0),
-    ),
+_FILTER: Final = (
+    Tunable("retrieval.als.factors", 64, 512),
+    *_exponents("als.spectral", "user_length", "popularity", low=-0.8),
+    Tunable("retrieval.als.spectral.strength", 0.0, 0.8),
+    Tunable("retrieval.als.spectral.weight_power", 0.0, 1.0),
+    Tunable("sources.als_decay", 0.4, 1.0),
+)
+_ALS: Final = (
+    Tunable("retrieval.als.factors", 64, 256),
+    Tunable("retrieval.als.regularization", 0.1, 300.0, log=True),
+    Tunable("retrieval.als.alpha", 0.3, 30.0, log=True),
+    Tunable("retrieval.als.frequency_scaling", 0.0, 1.0),
+    Tunable("retrieval.als.half_life_days", 5.0, 2000.0, log=True),
+    Tunable("sources.als_decay", 0.4, 1.0),
+)
+_OTHERS: Final[Mapping[Retrieval, tuple[Tunable, ...]]] = {
     Retrieval.COOCCURRENCE: (
         Tunable("retrieval.cooccurrence.lag_decay", 0.4, 1.0),
         Tunable("retrieval.cooccurrence.backward", 0.0, 1.0),
@@ -77,4 +86,9 @@ SPACES: Final[Mapping[Retrieval, tuple[Tunable, ...]]] = {
         Tunable("sources.popular.momentum", 0.0, 1.0),
     ),
 }
-"""By source, in the order in which they are tuned. Factors are searched as a filter makes them (als.factor_model)."""
+
+
+def spaces(parameters: Parameters) -> dict[Retrieval, tuple[Tunable, ...]]:
+    """By source, in the order in which they are tuned; of factors what the model reads that makes them."""
+    filtered = parameters.retrieval.als.factor_model == "spectral"
+    return {Retrieval.ALS: _FILTER if filtered else _ALS, **_OTHERS}

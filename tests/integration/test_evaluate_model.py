@@ -13,16 +13,25 @@ import pytest
 
 from batch.evaluate_model import main
 from batch.evaluation.pages import PageMaker, make_pages
-from batch.evaluation.params import Parameters, load_parameters, replaced
-from batch.evaluation.protocols import EvaluationPages, EvaluationRequest, Workshop, make_evaluation_pages, read_split
+from batch.evaluation.params import Parameters, load_parameters, replaced, value_of
+from batch.evaluation.protocols import (
+    EvaluationPages,
+    EvaluationRequest,
+    Workshop,
+    make_evaluation_pages,
+    read_split,
+    tune_request,
+)
 from batch.evaluation.report import Report
+from batch.evaluation.tuning import Journal, TuneBudget
+from batch.evaluation.tuning_spaces import spaces
 from shared.ranking.page_table import PageTable
 
-USERS, ITEMS, LENGTH = 90, 40, 7
+USERS, ITEMS, LENGTH = 40, 16, 6
 SMALL = {
-    "retrieval": {"als": {"factors": 8, "iterations": 3}, "list_size": 20},
+    "retrieval": {"als": {"factors": 8, "iterations": 3}, "list_size": 10},
     "rankers": {"lambdamart": {"trees": 10, "min_data_in_leaf": 5}, "start": "zero"},
-    "pages": {"label_pages": 80, "negatives": 20},
+    "pages": {"label_pages": 30, "negatives": 8},
 }
 
 
@@ -47,7 +56,7 @@ def write(path: Path, table: list[tuple[int, int, int]], rename: str = "{}") -> 
 
 def write_attributes(path: Path) -> Path:
     items = range(ITEMS + 1)
-    pq.write_table(pa.table({"item": list(map(str, items)), "attributes": [[one // 8, 99] for one in items]}), path)
+    pq.write_table(pa.table({"item": list(map(str, items)), "attributes": [[one // 4, 99] for one in items]}), path)
     return path
 
 
@@ -92,7 +101,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, params: Path) -> tuple[Pa
 def test_a_set_never_seen_before_is_measured_whole(measured: tuple[Path, Path, Path]) -> None:
     found = read(measured[2])
     assert found.queries == found.users == USERS
-    assert found.label_queries == 80
+    assert found.label_queries == 30
     by_name = {method.name: method.metrics["ndcg@20"].estimate for method in found.methods}
     assert {"blend", "logit", "lambdamart", "cooccurrence", "als"} <= set(by_name)
     assert by_name["cooccurrence"] > 0.5, "four steps of five lead to the next item"
@@ -167,7 +176,7 @@ def test_seen_items_are_masked_however_long_the_history(params: Path, tmp_path: 
 def test_a_longer_prefix_of_the_same_session_tells_nothing(params: Path, tmp_path: Path) -> None:
     sessions = pa.table(dict(zip(("session", "pos", "item"), zip(*rows(), strict=True), strict=True)))
     pq.write_table(sessions, tmp_path / "train.parquet")
-    both = [([3, 4, 5, 30], 6), ([3, 4], 5), ([8, 9], 10)]
+    both = [([3, 4, 5, 12], 6), ([3, 4, 5], 12), ([8, 9], 10)]
     shops = {}
     for name, asked in (("both", both), ("short", both[1:])):
         prefixes, targets = zip(*asked, strict=True)
@@ -194,7 +203,7 @@ def test_a_longer_prefix_of_the_same_session_tells_nothing(params: Path, tmp_pat
 def test_pages_do_not_depend_on_processes_or_on_being_stopped(
     params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batch.evaluation.pages.CHUNK", 20)
+    monkeypatch.setattr("batch.evaluation.pages.CHUNK", 15)
     asked = request(tmp_path, params, write(tmp_path / "rows.parquet", rows()))
     shop = Workshop.of(asked, *read_split(asked))
     test = shop.split.test
@@ -215,11 +224,10 @@ def test_pages_do_not_depend_on_processes_or_on_being_stopped(
         make_pages(maker, tmp_path / "stopped", 1, stop)
     assert not (tmp_path / "stopped").exists()
     (part,) = (tmp_path / "stopped.parts").glob("0*")
-    (tmp_path / "stopped.parts" / "00000020.unfinished").mkdir()
-    made = part.stat().st_mtime_ns
+    (tmp_path / "stopped.parts" / "00000015.unfinished").mkdir()
     told: list[int] = []
     assert_same_pages(make_pages(maker, tmp_path / "stopped", 1, told.append), whole)
-    assert made
+    assert told == [15, 15, 10], part
     assert sum(told) == USERS
 
 
@@ -229,10 +237,39 @@ def test_attributes_make_categories_and_items_nobody_met(params: Path, tmp_path:
     found = make_evaluation_pages(asked)
     assert len(found.facts.popularity) == ITEMS + 1
     assert found.facts.new.sum() == 1
-    assert len(np.unique(found.facts.category)) == ITEMS // 8 + 1
+    assert len(np.unique(found.facts.category)) == ITEMS // 4 + 1
     shop = Workshop.of(asked, *read_split(asked))
     product = shop.attributes.product(shop.split.names.index("9"))
-    assert product.categories == ("a99", "a1"), "from the most frequent attribute to the rarest"
+    assert product.categories == ("a99", "a2"), "from the most frequent attribute to the rarest"
+
+
+def test_tuning_tries_the_values_of_now_first_and_never_reads_the_test(params: Path, tmp_path: Path) -> None:
+    last = LENGTH - 1
+    swapped = [(user, place, 0 if place == last else item) for user, place, item in rows()]
+    found: list[tuple[list[tuple[dict[str, object], float]], Parameters]] = []
+    for name, table in (("one", rows()), ("two", swapped)):
+        trials: list[tuple[dict[str, object], float]] = []
+        asked = request(tmp_path, params, write(tmp_path / f"{name}.parquet", table), work=tmp_path / name)
+        journal = Journal(lambda values, score, told=trials: told.append((values, score)), lambda _: None)  # type: ignore[misc] # a list bound now
+        tuned = tune_request(asked, TuneBudget(trials=2), journal)
+        found.append((trials, tuned.parameters))
+    trials, tuned_parameters = found[0]
+    tried = [values for values, _ in trials if values["source"] == "cooccurrence"]
+    assert [values["trial"] for values in tried] == [0, 1]
+    assert tried[0]["retrieval.cooccurrence.lag_decay"] == load_parameters(params).retrieval.cooccurrence.lag_decay
+    best = max((score, values["trial"]) for values, score in trials if values["source"] == "cooccurrence")
+    kept = tuned_parameters.retrieval.cooccurrence.lag_decay
+    assert kept == tried[int(str(best[1]))]["retrieval.cooccurrence.lag_decay"]
+    assert found[0] == found[1]
+
+
+def test_everything_that_is_searched_is_a_parameter_within_its_bounds() -> None:
+    both = [Parameters(), replaced(Parameters(), {"retrieval.als.factor_model": "spectral"})]
+    for parameters in both:
+        for space in spaces(parameters).values():
+            for tunable in space:
+                assert tunable.low <= value_of(parameters, tunable.name) <= tunable.high, tunable.name
+    assert spaces(both[0]) != spaces(both[1])
 
 
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -243,7 +280,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
         (["--item-column", "sku"], "no column 'sku'"),
         (["--item-column", "sku"], "--item-column"),
         (["--attributes", str(tmp_path / "none.parquet")], "there is no file"),
-        (["--tune", "3", "--params", ""], "--params"),
+        (["--params", str(tmp_path)], "cannot be read"),
         (["--event-type", "sale"], "invalid choice"),
     ):
         code, _ = command(tmp_path, params, interactions, *more)
