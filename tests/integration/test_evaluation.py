@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,13 +22,24 @@ from batch.interactions import count_rows
 from batch.periods import SPANS
 from batch.retrieval_span import load_span
 from feature_jobs import build_training_set
+from local.embedded import EmbeddedServers
 from shared.candidates.query import ListKind
 from shared.candidates.span import lists_folder
 from shared.features.definitions import Retrieval
 from shared.ranking.page_table import PageTable, load_pages
+from tests.integration.api_shop import open_shop
+from tests.integration.harness_lists import (
+    chosen_pages,
+    log_of,
+    pages_of_the_api,
+    pages_of_the_harness,
+    publish,
+    release_before_the_test_period,
+)
 
 COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
 CUSTOMERS, PRODUCTS, WEEKS = 120, 60, 10
+WHOLE = Path(__file__).parents[3] / "shared/data/uci_online_retail.parquet"
 
 
 def write_orders(path: Path) -> None:
@@ -127,3 +140,36 @@ def test_the_report_compares_the_whole_to_every_source_on_the_same_queries(
     assert {bar["against"] for bar in report["bars"]} >= {"popular", "personal_frequency"}
     for bar in report["bars"]:
         assert bar["reached"] == (bar["ratio"]["estimate"] >= bar["bar"])
+
+
+def assert_the_api_lists_what_the_harness_lists(shop_folder: Path, servers: EmbeddedServers, tmp_path: Path) -> None:
+    log, data = log_of(shop_folder), tmp_path / "shop"
+    asked = chosen_pages(pages_of_the_harness(shop_folder), 40)
+    release_before_the_test_period(shop_folder, data, log, asked)
+    with open_shop(servers.state_url, servers.log_url, data, stocked=False) as shop:
+        publish(shop, data)
+        answered = list(pages_of_the_api(shop, log, asked, tmp_path / "empty"))
+    assert [page for _, _, page in asked] == answered
+    assert len({tuple(page) for page in answered}) > 30, "people of different tastes see lists of their own"
+
+
+@pytest.mark.timeout(400)  # see above
+def test_the_api_lists_what_the_harness_lists_for_the_same_users_and_instants(
+    reports: tuple[dict[str, Any], dict[str, Any]], folders: tuple[Path, Path], servers: EmbeddedServers, tmp_path: Path
+) -> None:
+    assert reports
+    assert_the_api_lists_what_the_harness_lists(folders[0], servers, tmp_path)
+
+
+@pytest.mark.timeout(400)  # see above
+@pytest.mark.skipif(not WHOLE.is_file(), reason="the data set is not beside this checkout (../shared/data)")
+@pytest.mark.skipif(not os.environ.get("REAL_DATA"), reason="takes a minute; REAL_DATA=1 runs it")
+def test_the_api_lists_what_the_harness_lists_on_online_retails_first_months(
+    servers: EmbeddedServers, tmp_path: Path
+) -> None:
+    lines = pq.read_table(WHOLE)
+    early = pc.less(lines["InvoiceDate"].cast(pa.timestamp("us")), pa.scalar(datetime(2011, 3, 15)))  # noqa: DTZ001 - no zone there
+    some = pc.equal(pc.bit_wise_and(pc.fill_null(lines["CustomerID"].cast(pa.float64()).cast(pa.int64()), 1), 3), 0)
+    pq.write_table(lines.filter(pc.and_(early, some)), tmp_path / "orders.parquet")
+    evaluated(tmp_path / "orders.parquet", tmp_path / "whole", 0)
+    assert_the_api_lists_what_the_harness_lists(tmp_path / "whole", servers, tmp_path)
