@@ -22,6 +22,7 @@ from batch.evaluation.protocols import (
     read_split,
     tune_request,
 )
+from batch.evaluation.pseudo_events import ASKED_AT
 from batch.evaluation.report import Report
 from batch.evaluation.tuning import Journal, TuneBudget
 from batch.evaluation.tuning_spaces import spaces
@@ -261,6 +262,17 @@ def test_tuning_tries_the_values_of_now_first_and_never_reads_the_test(params: P
     kept = tuned_parameters.retrieval.cooccurrence.lag_decay
     assert kept == tried[int(str(best[1]))]["retrieval.cooccurrence.lag_decay"]
     assert found[0] == found[1]
+
+
+def test_what_is_tuned_on_knows_neither_labels_nor_test_items(params: Path, tmp_path: Path) -> None:
+    asked = request(tmp_path, params, write(tmp_path / "rows.parquet", rows()))
+    shop = Workshop.of(asked, *read_split(asked))
+    bench = shop.bench()
+    assert len(bench.fittable.known) == USERS * (LENGTH - 2)
+    table = bench.maker.shelf.table
+    counted = table.counters.counts_at(np.arange(len(table)), ASKED_AT).max(axis=1)
+    assert counted.tolist() == np.bincount(bench.fittable.known.item, minlength=ITEMS).tolist()
+    assert set(bench.maker.queries.positives.tolist()) <= set(shop.split.label.queries.positives.tolist())
 
 
 def test_everything_that_is_searched_is_a_parameter_within_its_bounds() -> None:
