@@ -33,7 +33,7 @@ class LogitParams:
     """
 
     l2: tuple[float, ...] = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0001)
-    popularity: bool = False
+    popularity: bool = True
     many: float = 0.5
 
 

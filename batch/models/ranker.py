@@ -32,7 +32,7 @@ class RankerParams:
     feature_fraction: float = 0.4
     lambda_l2: float = 20.0
     min_data_in_leaf: int = 200
-    popularity: bool = False
+    popularity: bool = True
     max_bin: int = 63
     truncation: int = 30
     patience: int = 20

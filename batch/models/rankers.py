@@ -38,7 +38,7 @@ class RankersParams:
     logit: LogitParams = field(default_factory=LogitParams)
     lambdamart: RankerParams = field(default_factory=RankerParams)
     label_gain: tuple[float, ...] = (0.0, 1.0, 6.0, 12.0)
-    start: Literal["zero", "logit", "held_out"] = "zero"
+    start: Literal["zero", "logit", "held_out"] = "held_out"
     folds: int = 4
     exposures: bool = False
 
