@@ -28,8 +28,8 @@ LEAST = {BLEND: 0.4, LOGIT: 0.9, LAMBDAMART: 0.7, ON_TERMS: 0.85}
 """Of what the truth knows beyond chance; a blend sees the source's score and not the affinity."""
 CROSSED = ("pair_brand_affinity_14d", "pair_session_category_affinity")
 SMALL = RankersParams(
-    logit=LogitParams(l2=(0.01, 0.001)),
-    lambdamart=RankerParams(trees=15, leaves=7, min_data_in_leaf=20, learning_rate=0.2, threads=1),
+    logit=LogitParams(l2=(0.01, 0.001), popularity=False),
+    lambdamart=RankerParams(trees=15, leaves=7, min_data_in_leaf=20, learning_rate=0.2, threads=1, popularity=False),
     start="zero",
     folds=2,
 )
