@@ -45,6 +45,7 @@ def make_inputs(data: Path, events: int) -> None:
     folder = data / "nightly/interactions"
     folder.mkdir(parents=True)
     pq.write_table(pa.table({"item_id": [f"i{number}" for number in range(items)]}), folder / "items.parquet")
+    pq.write_table(pa.table({"user_id": pa.array([], pa.string())}), folder / "users.parquet")
     end = START_AT + DAYS * DAY_MS
     periods = {
         "fit_end_at": end - 2 * PERIOD_DAYS * DAY_MS,

@@ -88,6 +88,7 @@ def write_night(shop: ApiShop, data: Path, periods: dict[str, int]) -> None:
     interactions = data / "nightly/interactions"
     interactions.mkdir(parents=True)
     pq.write_table(pa.table({"item_id": [item_id(index) for index in range(COUNT)]}), interactions / "items.parquet")
+    pq.write_table(pa.table({"user_id": pa.array([], pa.string())}), interactions / "users.parquet")
     (interactions / "summary.json").write_bytes(msgspec.json.encode({"periods": periods}))
     factors = np.eye(CATEGORIES, dtype=np.float32)[np.arange(COUNT) // PER_CATEGORY]
     lists = pa.table(

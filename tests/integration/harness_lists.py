@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -31,7 +32,9 @@ from shared.ingest.state_versions import CURRENT_VERSION
 from shared.ports import LogRecord
 from shared.ranking.page_table import load_pages
 from shared.ranking.scorer import OnnxScorer
-from tests.integration.api_shop import ApiShop, ids
+from tests.integration.api_shop import ApiShop
+
+NEAR_TIE: Final = 1e-5
 
 Pages = list[tuple[str, int, list[str]]]
 """User id, instant (epoch ms) and the item ids of each page, in order of time."""
@@ -107,8 +110,10 @@ def publish(shop: ApiShop, data: Path) -> None:
     shop.services.refresh()
 
 
-def pages_of_the_api(shop: ApiShop, log: Sequence[LoggedEvent], asked: Pages, empty: Path) -> Iterator[list[str]]:
-    """The API's item ids at the same instants, each when everything the broker took by then is folded.
+def pages_of_the_api(
+    shop: ApiShop, log: Sequence[LoggedEvent], asked: Pages, empty: Path
+) -> Iterator[dict[str, float]]:
+    """The API's items, in order, with their scores, at the same instants, each when all the broker took is folded.
 
     `empty` is a lake that holds nothing: what is folded here has never been sealed.
     """
@@ -131,7 +136,17 @@ def pages_of_the_api(shop: ApiShop, log: Sequence[LoggedEvent], asked: Pages, em
             parts[part].process(found)
         shop.services.follower.follow()
         shop.clock.at = as_of
-        yield ids(shop.page(user_id, limit=20))
+        yield {str(item["item_id"]): item["score"] for item in shop.page(user_id, limit=20)["items"]}
+
+
+def is_the_same_list(wanted: Sequence[str], answered: Mapping[str, float]) -> bool:
+    """Item by item; two whose scores float32 can hardly tell apart may have changed places.
+
+    Partitions add up counters in another order than one pass does, and a linear ranker reads the last digit.
+    """
+    if set(wanted) != set(answered):
+        return False
+    return all(abs(answered[one] - answered[other]) < NEAR_TIE for one, other in zip(wanted, answered, strict=True))
 
 
 def chosen_pages(pages: Pages, count: int) -> Pages:
