@@ -193,7 +193,7 @@ def make_candidates(data: Path) -> int:
     assert manifest is not None
     as_of = max(at for marks in manifest.marks.values() for _, at in marks.values())
     entries = fold_catalog(blobs, load_item_ids(data), as_of)
-    factors = np.random.default_rng(3).normal(size=(len(entries), 8)).astype(np.float32)
+    factors = np.random.default_rng(3).normal(size=(len(entries), CATEGORIES)).astype(np.float32)
     gram = (factors.T @ factors).astype(np.float64)
     night = Night(encode_entries(entries), ItemFactors(factors, gram, 1.0, 1.0), as_of, 30, "UTC")
     rows = read_rows(blobs)

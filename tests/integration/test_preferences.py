@@ -249,7 +249,7 @@ def test_favourites_open_a_strangers_page(shop: ApiShop) -> None:
     favourite = [item for item in page["items"] if item["category"] == "Category 9"]
     assert len(favourite) >= 5
     assert page["items"][0]["category"] == "Category 9"
-    assert all("category" in item["sources"] for item in favourite)
+    assert all("popular" in item["sources"] for item in favourite)
     assert {item["category"] for item in page["items"]} != {"Category 9"}, "popular things stand beside them"
 
 

@@ -93,7 +93,8 @@ def test_a_source_that_says_what_no_other_does_is_missed_and_a_twin_is_not(repor
         assert rows["source", str(twin)].verdict is not Verdict.ABOVE
         assert rows["source", str(twin)].loss.estimate < alone.loss.estimate / 10
         assert rows["source", str(twin)].candidate_recall == report.ablation.candidate_recall
-    assert rows["feature group", "retrieval"].metric < 0.1
+    retrieval = rows["feature group", "retrieval"]
+    assert retrieval.loss.estimate > 0.75 * report.ablation.metric, "little is left without what sources say"
     assert rows["feature group", "user"].loss.estimate == pytest.approx(0, abs=1e-9)
 
 
