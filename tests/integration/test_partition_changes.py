@@ -132,8 +132,8 @@ def test_foreign_producers_may_put_a_user_anywhere(servers: EmbeddedServers, tmp
             shop.broker.append([(key, msgspec.json.encode(event))])
         newest = {"hidden_items": [item_id(9)]}
         for place, changes in enumerate([{"hidden_items": []}, newest]):
-            at = (datetime.now(UTC) + timedelta(seconds=place - 2)).isoformat()  # of one millisecond, chance would decide
-                wish = {**behaviour(USERS[0], 0, occurred_at=at), "event_type": "preferences_set", "changes": changes}
+            at = (datetime.now(UTC) + timedelta(seconds=place - 2)).isoformat()  # of one instant, chance decides
+            wish = {**behaviour(USERS[0], 0, occurred_at=at), "event_type": "preferences_set", "changes": changes}
             del wish["item_id"], wish["price_cents"]
             shop.broker.append([(f"wish {place}", msgspec.json.encode(wish))])
         shop.settle()
