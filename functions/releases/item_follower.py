@@ -107,7 +107,7 @@ class FollowedItems:
         """Every shelf anew, with what it computes late computed now: no request shall pay for it."""
         for release_id, rows in self._rows.items():
             shelf = Shelf.of(self._table, rows, with_young=True)
-            _ = shelf.trends.order, shelf.trends.best
+            _ = shelf.trends.order, shelf.trends.best, shelf.trends.category_share
             self._shelves[release_id] = shelf
 
 

@@ -118,7 +118,7 @@ class FactorOpinion:
     def top(self, limit: int) -> Ranked:
         """Items with the largest inner product above 0."""
         if self.ready is not None:
-            return self.ready
+            return Ranked(self.ready.indexes[:limit], self.ready.scores[:limit], self.ready.via[:limit])
         factors = self.factors
         allowed = self.query.eligible[: len(factors)].copy()
         touched = self.query.history.indexes

@@ -43,8 +43,7 @@ def merge(
     lists = {name: opinion.top(params.limit(name)) for name, opinion in opinions.items()}
     union = np.unique(np.concatenate([ranked.indexes for ranked in lists.values()]))
     if len(union) < minimum:
-        order = query.trends.order
-        popular = order[query.eligible[order]][: minimum + len(union)]
+        popular = query.trends.first(query.eligible, minimum + len(union))
         fill = popular[~np.isin(popular, union)][: minimum - len(union)]
         union = np.union1d(union, fill)
     union = union.astype(np.int32)

@@ -141,3 +141,5 @@ def test_a_record_shows_nothing_that_may_not_be_shown_now() -> None:
     ranked = opinion_of(record, als_source(model), prepared.query).top(100)
     assert gone not in ranked.indexes
     np.testing.assert_array_equal(ranked.indexes, record.indexes[1:])
+    shorter = opinion_of(record, als_source(model), prepared.query).top(2)
+    np.testing.assert_array_equal(shorter.indexes, record.indexes[1:3])
