@@ -19,10 +19,9 @@ from batch.catalog_snapshot import load_item_ids, products_at
 from batch.evaluation.params import load_parameters
 from batch.interactions import CART, PURCHASE, REMOVE_FROM_CART, VIEW, Interactions, load_interactions
 from batch.models.als import fit_als, interaction_weights, net_weights
-from batch.models.attributes import attribute_matrix, fit_attributes
+from batch.models.attributes import AttributeParams, attribute_matrix, fit_attributes, lend_successors
 from batch.models.bought_together import assign_baskets, basket_matrix
-from batch.models.cooccurrence import fit_cooccurrence
-from batch.models.linear import fit_linear
+from batch.models.cooccurrence import CooccurrenceParams, fit_cooccurrence
 from batch.models.walk import fit_walk
 from batch.periods import SPANS
 from batch.retrieval_span import FITTED_KINDS, PARAMS_FILE, RetrievalParams, RetrievalSpan, save_span
@@ -113,12 +112,18 @@ def fit_span(
         with timed("als"):
             factors = fit_als(weights, als, seed=params.seed)
     matrices = {kind: sparse.csr_array((items, items), dtype=np.float32) for kind in FITTED_KINDS}
+    lends = Retrieval.ATTRIBUTES in wanted and params.attributes.onward > 0
     for kind in FITTED_KINDS:
-        if Retrieval(kind.value) in wanted:
+        if Retrieval(kind.value) in wanted or (kind is ListKind.TRANSITIONS and lends):
             with timed(kind.value):
-                matrices[kind] = _fit_matrix(
-                    kind, known, products, weights=weights, popularity=popularity, params=params
-                )
+                if kind is ListKind.WALK:
+                    matrices[kind] = fit_walk(weights, params.walk, seed=params.seed)
+                elif kind is ListKind.ATTRIBUTES:
+                    after = matrices[ListKind.TRANSITIONS]
+                    matrices[kind] = _fit_attributes(products, popularity, after, params.attributes, params.seed)
+                else:
+                    steps = params.transitions if kind is ListKind.TRANSITIONS else params.cooccurrence
+                    matrices[kind] = _fit_steps(known, items, steps, params.seed)
     baskets = sparse.csr_array((0, items), dtype=np.int32)
     if only is None:
         with timed("baskets"):
@@ -128,29 +133,23 @@ def fit_span(
     return RetrievalSpan(end_at, params, factors, popularity, weights, matrices, baskets), timed.seconds
 
 
-def _fit_matrix(
-    kind: ListKind,
-    known: Interactions,
+def _fit_attributes(
     products: Sequence[Product] | None,
-    *,
-    weights: sparse.csr_array,
     popularity: NDArray[np.float32],
-    params: RetrievalParams,
+    transitions: sparse.csr_array,
+    params: AttributeParams,
+    seed: int,
 ) -> sparse.csr_array:
-    items, seed = len(popularity), params.seed
-    if kind is ListKind.WALK:
-        return fit_walk(weights, params.walk, seed=seed)
-    if kind is ListKind.LINEAR:
-        return fit_linear(weights, params.linear, seed=seed)
-    if kind is ListKind.ATTRIBUTES:
-        if products is None:
-            return sparse.csr_array((items, items), dtype=np.float32)
-        return fit_attributes(attribute_matrix(products, params.attributes), popularity, params.attributes, seed=seed)
+    if products is None:
+        return sparse.csr_array((len(popularity), len(popularity)), dtype=np.float32)
+    alike = fit_attributes(attribute_matrix(products, params), popularity, params, seed=seed)
+    return lend_successors(alike, transitions, params, seed=seed)
+
+
+def _fit_steps(known: Interactions, items: int, params: CooccurrenceParams, seed: int) -> sparse.csr_array:
     met = known.where(known.event_type != REMOVE_FROM_CART)
     strength = np.array([_STRENGTH.get(code, 0.0) for code in range(4)], dtype=np.float32)[met.event_type]
-    return fit_cooccurrence(
-        met.user, met.item, met.at, strength, item_count=items, params=params.cooccurrence, seed=seed
-    )
+    return fit_cooccurrence(met.user, met.item, met.at, strength, item_count=items, params=params, seed=seed)
 
 
 class _Timed:

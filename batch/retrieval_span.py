@@ -15,8 +15,7 @@ from scipy import sparse
 from batch.models.als import AlsParams
 from batch.models.attributes import AttributeParams
 from batch.models.bought_together import BoughtTogetherParams
-from batch.models.cooccurrence import CooccurrenceParams
-from batch.models.linear import LinearParams
+from batch.models.cooccurrence import CooccurrenceParams, TransitionParams
 from batch.models.similar_items import SimilarParams
 from batch.models.walk import WalkParams
 from batch.periods import Span
@@ -30,7 +29,7 @@ RETRIEVAL_FOLDER: Final = "nightly/retrieval"
 PARAMS_FILE: Final = "params.json"
 """In a shop's folder: parameters that were tuned for it, in the form that batch.evaluate_model writes."""
 
-FITTED_KINDS: Final = (ListKind.COOCCURRENCE, ListKind.WALK, ListKind.LINEAR, ListKind.ATTRIBUTES)
+FITTED_KINDS: Final = (ListKind.COOCCURRENCE, ListKind.WALK, ListKind.TRANSITIONS, ListKind.ATTRIBUTES)
 """Kinds whose lists are the heads of a fitted matrix's rows; the others are made of factors and baskets."""
 
 
@@ -40,8 +39,8 @@ class RetrievalParams:
 
     als: AlsParams = field(default_factory=AlsParams)
     cooccurrence: CooccurrenceParams = field(default_factory=CooccurrenceParams)
+    transitions: TransitionParams = field(default_factory=TransitionParams)
     walk: WalkParams = field(default_factory=WalkParams)
-    linear: LinearParams = field(default_factory=LinearParams)
     attributes: AttributeParams = field(default_factory=AttributeParams)
     similar: SimilarParams = field(default_factory=SimilarParams)
     bought_together: BoughtTogetherParams = field(default_factory=BoughtTogetherParams)

@@ -15,7 +15,6 @@ from shared.candidates.arrivals import ArrivalsSource
 from shared.candidates.attributes import AttributesSource
 from shared.candidates.cooccurrence import CooccurrenceSource
 from shared.candidates.favourites import favourite_taste
-from shared.candidates.linear import LinearSource
 from shared.candidates.merge import CandidateSet, merge
 from shared.candidates.opinion import Opinion
 from shared.candidates.params import DEFAULT, SourceParams
@@ -23,6 +22,7 @@ from shared.candidates.popular import PopularSource
 from shared.candidates.query import CandidateSource, ListKind, Neighbours, Query, history_of
 from shared.candidates.ranked import Indexes
 from shared.candidates.repeat import RepeatSource
+from shared.candidates.transitions import TransitionsSource
 from shared.candidates.trends import Trends
 from shared.candidates.walk import WalkSource
 from shared.events import ItemId, id_hash
@@ -141,7 +141,7 @@ def default_sources(factors: ItemFactors, params: SourceParams = DEFAULT) -> dic
         AlsSource(factors, params.als_decay, params.als_history),
         CooccurrenceSource(params.cooccurrence_decay),
         WalkSource(params.walk_decay),
-        LinearSource(params.linear_decay),
+        TransitionsSource(params.transitions_decay),
         AttributesSource(params.attributes_decay),
         RepeatSource(params.repeat),
         PopularSource(params.popular),

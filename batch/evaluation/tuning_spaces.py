@@ -24,6 +24,15 @@ def _exponents(model: str, *names: str, low: float = -1.0, high: float = 0.2) ->
     return tuple(Tunable(f"retrieval.{model}.{name}", low, high) for name in names)
 
 
+def _steps(model: str) -> tuple[Tunable, ...]:
+    return (
+        Tunable(f"retrieval.{model}.lag_decay", 0.4, 1.0),
+        *_exponents(model, "user_length", "source_popularity", "target_popularity"),
+        Tunable(f"retrieval.{model}.window", 5, 30),
+        Tunable(f"sources.{model}_decay", 0.4, 1.0),
+    )
+
+
 _FILTER: Final = (
     Tunable("retrieval.als.factors", 64, 512),
     *_exponents("als.spectral", "user_length", "popularity", low=-0.8),
@@ -41,11 +50,8 @@ _ALS: Final = (
 )
 _OTHERS: Final[Mapping[Retrieval, tuple[Tunable, ...]]] = {
     Retrieval.COOCCURRENCE: (
-        Tunable("retrieval.cooccurrence.lag_decay", 0.4, 1.0),
         Tunable("retrieval.cooccurrence.backward", 0.0, 1.0),
-        *_exponents("cooccurrence", "user_length", "source_popularity", "target_popularity"),
-        Tunable("retrieval.cooccurrence.window", 5, 30),
-        Tunable("sources.cooccurrence_decay", 0.4, 1.0),
+        *_steps("cooccurrence"),
     ),
     Retrieval.WALK: (
         *_exponents("walk", "source_popularity", "user_length", "target_popularity", low=-1.2),
@@ -54,20 +60,14 @@ _OTHERS: Final[Mapping[Retrieval, tuple[Tunable, ...]]] = {
         Tunable("retrieval.walk.second", -0.5, 1.0),
         Tunable("sources.walk_decay", 0.4, 1.0),
     ),
-    Retrieval.LINEAR: (
-        Tunable("retrieval.linear.regularization", 10.0, 3000.0, log=True),
-        Tunable("retrieval.linear.popularity_scaling", 0.0, 1.0),
-        *_exponents("linear", "user_length"),
-        Tunable("retrieval.linear.weight_power", 0.0, 1.0),
-        Tunable("retrieval.linear.neighbours", 50, 300),
-        Tunable("sources.linear_decay", 0.4, 1.0),
-    ),
+    Retrieval.TRANSITIONS: _steps("transitions"),
     Retrieval.ATTRIBUTES: (
         Tunable("retrieval.attributes.brand", 0.0, 3.0),
         Tunable("retrieval.attributes.price", 0.0, 2.0),
         Tunable("retrieval.attributes.title", 0.0, 3.0),
         Tunable("retrieval.attributes.idf_power", 0.5, 3.0),
         Tunable("retrieval.attributes.popularity", 0.0, 0.8),
+        Tunable("retrieval.attributes.onward", 0.0, 4.0),
         Tunable("sources.attributes_decay", 0.4, 1.0),
     ),
     Retrieval.REPEAT: (

@@ -1,7 +1,8 @@
 """Items alike by what the catalogue says of them: cosine of hashed, idf-weighted tokens, times a little popularity.
 
 Hashing: Weinberger et al., "Feature Hashing for Large Scale Multitask Learning" (ICML 2009), without signs, so that no
-two tokens cancel. Nothing here needs an interaction: an item nobody has met yet is carried as well.
+two tokens cancel. Nothing here needs an interaction: an item nobody has met yet is carried as well. What is known of an
+item's look-alikes can be lent to it: what follows on them is likely to follow on it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from batch.models.neighbour_lists import prune_rows, tie_ranks
+from batch.models.neighbour_lists import multiply_in_blocks, prune_rows, tie_ranks, without_own
 from shared.catalog import Product
 
 COLUMNS: Final = 1 << 20
 """Tokens that share a column are taken for one: with 100,000 different tokens every tenth does."""
-_PAIRS_AT_ONCE: Final = 8_000_000
+_SUCCESSORS: Final = 150
+"""So many of a look-alike's transitions are lent."""
 _WORDS: Final = re.compile(r"\w+")
 
 
@@ -32,7 +34,9 @@ class AttributeParams:
 
     category, brand, price, title: what a token of each says beside its rarity; idf_power: exponent of the inverse
     document frequency; popularity: exponent of the target's popularity; most_items: a token of more items than this is
-    passed over, since it tells little and work grows with its square; list_size: targets kept of each source.
+    passed over, since it tells little and work grows with its square; list_size: targets kept of each source; onward:
+    how much `lend_successors` adds, in sums of all scores against those of likeness; look_alikes: of how many it takes
+    them.
     """
 
     category: float = 1.0
@@ -43,6 +47,8 @@ class AttributeParams:
     popularity: float = 0.25
     most_items: int = 5_000
     list_size: int = 200
+    onward: float = 1.0
+    look_alikes: int = 30
 
 
 def attribute_matrix(products: Sequence[Product], params: AttributeParams | None = None) -> sparse.csr_array:
@@ -97,23 +103,36 @@ def fit_attributes(
     least = popularity[met].min() if np.any(met) else 1.0
     onward = sparse.csr_array(matrix.T)
     onward.data *= np.maximum(popularity, least)[onward.indices] ** np.float32(params.popularity)
-    pairs = np.concatenate([[0], np.cumsum(np.diff(onward.indptr)[matrix.indices], dtype=np.int64)])[matrix.indptr]
-    blocks = []
-    start = 0
-    while start < items:
-        stop = int(np.searchsorted(pairs, pairs[start] + _PAIRS_AT_ONCE, side="right")) - 1
-        stop = min(max(stop, start + 1), items)
-        block = sparse.csr_array(matrix[start:stop] @ onward)
-        own = np.repeat(np.arange(start, stop), np.diff(block.indptr)) == block.indices
-        block.data[own] = 0
-        block.eliminate_zeros()
-        blocks.append(prune_rows(block, params.list_size, ties))
-        start = stop
+
+    def strongest(block: sparse.csr_array, start: int) -> sparse.csr_array:
         if progress is not None:
-            progress(stop, items)
-    stacked = sparse.csr_array(sparse.vstack(blocks, format="csr")) if blocks else sparse.csr_array((0, 0))
-    stacked.sort_indices()
-    return sparse.csr_array(stacked.astype(np.float32))
+            progress(start + block.shape[0], items)
+        return prune_rows(without_own(block, start), params.list_size, ties)
+
+    return multiply_in_blocks(matrix, onward, strongest)
+
+
+def lend_successors(
+    alike: sparse.csr_array, transitions: sparse.csr_array, params: AttributeParams | None = None, *, seed: int = 0
+) -> sparse.csr_array:
+    """`alike` [source item, target item], float32, and what its look-alikes' `transitions` of that shape lend to each.
+
+    A source is lent the mean of the transitions of its `look_alikes` nearest, by likeness; over all items together the
+    loans weigh `onward` times what likeness does. Back-off to neighbours by content, as in Bayesian smoothing of rare
+    n-grams; what has no look-alikes, or none with transitions, keeps its row. At most `list_size` targets a source.
+    """
+    params = params or AttributeParams()
+    if not params.onward or not alike.nnz or not transitions.nnz:
+        return alike
+    ties = tie_ranks(alike.shape[0], seed)
+    near = prune_rows(alike, params.look_alikes, ties)
+    total = near.sum(axis=1)
+    near.data = near.data / np.repeat(np.where(total > 0, total, 1.0), np.diff(near.indptr))
+    strongest = prune_rows(transitions, _SUCCESSORS, ties)
+    width = 2 * params.list_size
+    lent = multiply_in_blocks(near, strongest, lambda block, start: prune_rows(without_own(block, start), width, ties))
+    share = params.onward * float(alike.sum(dtype=np.float64)) / max(float(lent.sum(dtype=np.float64)), 1e-12)
+    return prune_rows(sparse.csr_array(alike + share * lent), params.list_size, ties).astype(np.float32)
 
 
 def token_column(token: str) -> int:

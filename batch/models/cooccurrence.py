@@ -32,6 +32,13 @@ class CooccurrenceParams:
     width: int = 400
 
 
+@dataclass(frozen=True, slots=True)
+class TransitionParams(CooccurrenceParams):
+    """As `CooccurrenceParams`; by default only what came later counts for what came earlier."""
+
+    backward: float = 0.0
+
+
 def fit_cooccurrence(
     user: NDArray[np.int32],
     item: NDArray[np.int32],

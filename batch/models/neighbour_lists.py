@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+
+_PAIRS_AT_ONCE: Final = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +91,29 @@ def prune_rows(scores: sparse.csr_array, k: int, ties: NDArray[np.int32]) -> spa
         kept[within] = chosen
     indptr = np.concatenate([[0], np.cumsum(kept)])[scores.indptr]
     return sparse.csr_array((scores.data[kept], scores.indices[kept], indptr), shape=scores.shape)
+
+
+def multiply_in_blocks(
+    left: sparse.csr_array, right: sparse.csr_array, finish: Callable[[sparse.csr_array, int], sparse.csr_array]
+) -> sparse.csr_array:
+    """float32 left @ right, a bounded number of pairs at a time, each block of rows (and its first row) finished."""
+    pairs = np.concatenate([[0], np.cumsum(np.diff(right.indptr)[left.indices], dtype=np.int64)])[left.indptr]
+    blocks = [sparse.csr_array((0, right.shape[1]), dtype=np.float32)]
+    start = 0
+    while start < left.shape[0]:
+        stop = int(np.searchsorted(pairs, pairs[start] + _PAIRS_AT_ONCE, side="right")) - 1
+        stop = min(max(stop, start + 1), left.shape[0])
+        block = sparse.csr_array(left[start:stop] @ right)
+        blocks.append(finish(block, start).astype(np.float32))
+        start = stop
+    stacked = sparse.csr_array(sparse.vstack(blocks, format="csr"))
+    stacked.sort_indices()
+    return stacked
+
+
+def without_own(block: sparse.csr_array, start: int = 0) -> sparse.csr_array:
+    """Rows `start` on of a square matrix, none of which names itself."""
+    own = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr)) == block.indices
+    block.data[own] = 0
+    block.eliminate_zeros()
+    return block

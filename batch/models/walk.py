@@ -8,17 +8,13 @@ a = c = b / 2 a symmetric graph filter (Shen et al.: How Powerful is Graph Convo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from batch.models.neighbour_lists import prune_rows, tie_ranks
-
-_PAIRS_AT_ONCE: Final = 8_000_000
+from batch.models.neighbour_lists import multiply_in_blocks, prune_rows, tie_ranks, without_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ def fit_walk(weights: sparse.csr_array, params: WalkParams | None = None, *, see
     back.data *= np.repeat(popularity**params.source_popularity, np.diff(back.indptr))
     onward.data *= np.repeat(length**params.user_length, np.diff(onward.indptr))
     onward.data *= popularity[onward.indices] ** params.target_popularity
-    once = _in_blocks(back, onward, lambda block, _start: prune_rows(block, params.width, ties))
+    once = multiply_in_blocks(back, onward, lambda block, _start: prune_rows(block, params.width, ties))
     once.data[_on_diagonal(once)] *= np.float32(params.self_weight)
     once.eliminate_zeros()
     return once if not params.second else _with_second(once, params, ties)
@@ -65,10 +61,7 @@ def fit_walk(weights: sparse.csr_array, params: WalkParams | None = None, *, see
 
 def _with_second(once: sparse.csr_array, params: WalkParams, ties: NDArray[np.int32]) -> sparse.csr_array:
     """`once` plus the share of two walks in a row, whose mean row sums to as much as that of one."""
-    step = once.copy()
-    step.data[_on_diagonal(step)] = 0
-    step.eliminate_zeros()
-    step = prune_rows(step, params.second_width, ties)
+    step = prune_rows(without_own(once.copy()), params.second_width, ties)
     share = params.second / max(float(step.sum(axis=1).mean()), 1e-12)
 
     def both(block: sparse.csr_array, start: int) -> sparse.csr_array:
@@ -77,27 +70,9 @@ def _with_second(once: sparse.csr_array, params: WalkParams, ties: NDArray[np.in
         blended.eliminate_zeros()
         return prune_rows(blended, params.width, ties)
 
-    return _in_blocks(step, step, both)
+    return multiply_in_blocks(step, step, both)
 
 
 def _on_diagonal(square: sparse.csr_array) -> NDArray[np.bool_]:
     sources = np.repeat(np.arange(square.shape[0]), np.diff(square.indptr))
     return np.asarray(sources == square.indices)
-
-
-def _in_blocks(
-    left: sparse.csr_array, right: sparse.csr_array, finish: Callable[[sparse.csr_array, int], sparse.csr_array]
-) -> sparse.csr_array:
-    """float32 left @ right, a bounded number of pairs at a time, each block of rows (and its first row) finished."""
-    pairs = np.concatenate([[0], np.cumsum(np.diff(right.indptr)[left.indices], dtype=np.int64)])[left.indptr]
-    blocks = []
-    start = 0
-    while start < left.shape[0]:
-        stop = int(np.searchsorted(pairs, pairs[start] + _PAIRS_AT_ONCE, side="right")) - 1
-        stop = min(max(stop, start + 1), left.shape[0])
-        block = sparse.csr_array(left[start:stop] @ right)
-        blocks.append(finish(block, start).astype(np.float32))
-        start = stop
-    stacked = sparse.csr_array(sparse.vstack(blocks, format="csr"))
-    stacked.sort_indices()
-    return stacked

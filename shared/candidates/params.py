@@ -14,7 +14,7 @@ LIMITS: Final[Mapping[Retrieval, int]] = MappingProxyType(
         Retrieval.ALS: 100,
         Retrieval.COOCCURRENCE: 100,
         Retrieval.WALK: 100,
-        Retrieval.LINEAR: 100,
+        Retrieval.TRANSITIONS: 100,
         Retrieval.ATTRIBUTES: 60,
         Retrieval.REPEAT: 80,
         Retrieval.POPULAR: 60,
@@ -91,7 +91,7 @@ class SourceParams:
     als_history: int = 100
     cooccurrence_decay: float = 0.85
     walk_decay: float = 0.85
-    linear_decay: float = 0.85
+    transitions_decay: float = 0.85
     attributes_decay: float = 0.85
     repeat: RepeatParams = field(default_factory=RepeatParams)
     popular: PopularParams = field(default_factory=PopularParams)

@@ -22,13 +22,13 @@ class ListKind(StrEnum):
 
     COOCCURRENCE = "cooccurrence"
     WALK = "walk"
-    LINEAR = "linear"
+    TRANSITIONS = "transitions"
     ATTRIBUTES = "attributes"
     SIMILAR = "similar"
     BOUGHT_TOGETHER = "bought_together"
 
 
-REQUEST_KINDS: Final = (ListKind.COOCCURRENCE, ListKind.WALK, ListKind.LINEAR, ListKind.ATTRIBUTES)
+REQUEST_KINDS: Final = (ListKind.COOCCURRENCE, ListKind.WALK, ListKind.TRANSITIONS, ListKind.ATTRIBUTES)
 """Those that candidate sources put together at request time; the others answer requests of their own."""
 
 

@@ -38,7 +38,7 @@ class Retrieval(StrEnum):
     ALS = "als"
     COOCCURRENCE = "cooccurrence"
     WALK = "walk"
-    LINEAR = "linear"
+    TRANSITIONS = "transitions"
     ATTRIBUTES = "attributes"
     REPEAT = "repeat"
     POPULAR = "popular"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from batch.models import attributes as attributes_module
-from batch.models.attributes import AttributeParams, attribute_matrix, fit_attributes, token_column
+from batch.models import neighbour_lists
+from batch.models.attributes import AttributeParams, attribute_matrix, fit_attributes, lend_successors, token_column
 from shared.catalog import Product
 
 COSINE = AttributeParams(popularity=0.0)
@@ -90,7 +90,7 @@ def test_blocks_and_lengths_of_lists_leave_the_scores_as_they_are(monkeypatch: p
     popularity = generator.integers(0, 9, 120).astype(np.float32)
     matrix = attribute_matrix(items)
     whole = fit_attributes(matrix, popularity)
-    monkeypatch.setattr(attributes_module, "_PAIRS_AT_ONCE", 50)
+    monkeypatch.setattr(neighbour_lists, "_PAIRS_AT_ONCE", 50)
     heard: list[tuple[int, int]] = []
     sliced = fit_attributes(matrix, popularity, progress=lambda done, total: heard.append((done, total)))
     assert np.array_equal(whole.toarray(), sliced.toarray())
@@ -117,6 +117,65 @@ def test_equal_scores_stand_in_an_order_that_the_seed_gives() -> None:
     first, again, other = (one.toarray() for one in lists)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def square(rows: list[list[float]]) -> sparse.csr_array:
+    return sparse.csr_array(np.array(rows, np.float32))
+
+
+ALIKE = square([[0, 3, 1, 0], [3, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+AFTER = square([[0, 0, 0, 0], [0, 0, 0, 6], [0, 0, 0, 2], [4, 4, 4, 0]])
+
+
+def test_what_follows_on_look_alikes_is_lent_by_likeness() -> None:
+    """Item 0 is three parts like 1 and one like 2, so 3 is lent 3/4 * 6 + 1/4 * 2; 3 itself is like nothing."""
+    found = lend_successors(ALIKE, AFTER, AttributeParams(onward=0.5)).toarray()
+    share = 0.5 * 8 / (0.75 * 6 + 0.25 * 2)
+    expected = ALIKE.toarray()
+    expected[0, 3] = share * 5
+    assert found == pytest.approx(expected)
+    assert not found[3].any()
+    nearest = lend_successors(ALIKE, AFTER, AttributeParams(onward=0.5, look_alikes=1)).toarray()
+    assert nearest[0, 3] == pytest.approx(0.5 * 8 / 6 * 6)
+
+
+def test_an_item_that_nobody_met_is_lent_successors_and_none_is_its_own() -> None:
+    alike = square([[0, 1, 0], [1, 0, 0], [0, 0, 0]])
+    after = square([[0, 5, 2], [0, 0, 0], [0, 0, 0]])
+    found = lend_successors(alike, after, AttributeParams()).toarray()
+    assert found[1] == pytest.approx([1, 0, 2])
+    assert not found.diagonal().any()
+
+
+@pytest.mark.parametrize(
+    ("alike", "after", "onward"),
+    [(ALIKE, AFTER, 0.0), (ALIKE, square([[0] * 4] * 4), 1.0), (square([[0] * 4] * 4), AFTER, 1.0)],
+    ids=["not wanted", "nothing follows", "nothing is alike"],
+)
+def test_where_nothing_is_lent_likeness_is_left_as_it_was(
+    alike: sparse.csr_array, after: sparse.csr_array, onward: float
+) -> None:
+    assert np.array_equal(lend_successors(alike, after, AttributeParams(onward=onward)).toarray(), alike.toarray())
+
+
+def test_loans_keep_lists_short_and_follow_the_numbers_of_items() -> None:
+    generator = np.random.default_rng(3)
+    alike, after = (
+        sparse.csr_array((generator.random((60, 60)) * (generator.random((60, 60)) < 0.3)).astype(np.float32))
+        for _ in range(2)
+    )
+    for matrix in (alike, after):
+        matrix.setdiag(0)
+        matrix.eliminate_zeros()
+    params = AttributeParams(list_size=9, look_alikes=5)
+    found = lend_successors(alike, after, params).toarray()
+    assert ((found > 0).sum(axis=1) <= 9).all()
+    assert found.max() > 0
+    new_number = generator.permutation(60)
+    old_number = np.argsort(new_number)
+    moved = [sparse.csr_array(one.toarray()[np.ix_(old_number, old_number)]) for one in (alike, after)]
+    again = lend_successors(moved[0], moved[1], params).toarray()[np.ix_(new_number, new_number)]
+    assert again == pytest.approx(found, abs=1e-6)
 
 
 def test_every_process_hashes_alike() -> None:

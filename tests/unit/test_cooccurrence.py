@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from batch.models.cooccurrence import CooccurrenceParams, fit_cooccurrence
+from batch.models.cooccurrence import CooccurrenceParams, TransitionParams, fit_cooccurrence
 from batch.models.neighbour_lists import list_heads, tie_ranks, top_of_dense, top_of_sparse
 
 PLAIN = CooccurrenceParams(
@@ -35,6 +35,12 @@ def fit(events: list[Event], items: int, params: CooccurrenceParams = PLAIN) -> 
 def test_forward_counts_more_than_backward_and_fades_with_steps() -> None:
     found = fit([(0, 0, 10, 1), (0, 1, 20, 1), (0, 2, 30, 1)], 3).toarray()
     assert found == pytest.approx(np.array([[0, 0.5, 0.25], [0.125, 0, 0.5], [0.0625, 0.125, 0]]))
+
+
+def test_transitions_know_no_way_back() -> None:
+    params = TransitionParams(lag_decay=0.5, user_length=0, source_popularity=0, target_popularity=0)
+    found = fit([(0, 0, 10, 1), (0, 1, 20, 1), (0, 2, 30, 1)], 3, params).toarray()
+    assert found == pytest.approx(np.array([[0, 0.5, 0.25], [0, 0, 0.5], [0, 0, 0]]))
 
 
 def test_one_instant_is_one_step_both_ways() -> None:

@@ -16,6 +16,7 @@ from batch.build_neighbours import cut_lists
 from batch.fit_retrieval import fit_span, main
 from batch.interactions import PURCHASE, load_interactions
 from batch.models.als import AlsParams
+from batch.models.attributes import AttributeParams
 from batch.models.similar_items import similar_items
 from batch.models.walk import WalkParams
 from batch.periods import Periods
@@ -83,7 +84,7 @@ def test_a_span_knows_nothing_of_what_came_later(shop: Path) -> None:
         assert np.abs(found.items.factors[unknown]).max() < 1e-6
         assert found.popularity[unknown].tolist() == [0] * len(unknown)
         assert found.weights[:, unknown].nnz == 0
-        for kind in (ListKind.COOCCURRENCE, ListKind.WALK, ListKind.LINEAR):
+        for kind in (ListKind.COOCCURRENCE, ListKind.WALK, ListKind.TRANSITIONS):
             matrix = found.matrices[kind]
             assert matrix.nnz > 0
             assert matrix[:, unknown].nnz == matrix[unknown].nnz == 0
@@ -128,6 +129,23 @@ def test_attributes_speak_of_what_the_catalogue_says_even_where_nobody_came(shop
     assert not alike[9], "of this one nothing was said by then"
 
 
+def test_attributes_alone_are_what_they_are_beside_the_others(shop: Path) -> None:
+    """They borrow from the transitions, so those are fitted too, unless nothing is to be borrowed."""
+    known = load_interactions(shop).known_before(PERIODS.fit_end_at)
+    said = [Product(item_id=ItemId(f"item-{n}"), title=f"w{n % 3}") for n in range(ITEMS)]
+    for onward in (0.0, 2.0):
+        params = RetrievalParams(als=AlsParams(factors=2), attributes=AttributeParams(onward=onward))
+        whole, _ = fit_span(known, said, USERS, ITEMS, end_at=PERIODS.fit_end_at, params=params)
+        alone, seconds = fit_span(
+            known, said, USERS, ITEMS, end_at=PERIODS.fit_end_at, params=params, only={Retrieval.ATTRIBUTES}
+        )
+        found, expected = (one.matrices[ListKind.ATTRIBUTES].toarray() for one in (alone, whole))
+        assert np.array_equal(found, expected)
+        assert ("transitions" in seconds) == (onward > 0)
+        lent = found[0, 1:5][[0, 1, 3]]  # its taste, met after it; unlike it but for what was borrowed
+        assert (lent > 0).all() == (onward > 0)
+
+
 def test_only_the_asked_sources_are_fitted(shop: Path) -> None:
     known = load_interactions(shop).known_before(PERIODS.fit_end_at)
     params = RetrievalParams(als=AlsParams(factors=4, iterations=2))
@@ -136,8 +154,8 @@ def test_only_the_asked_sources_are_fitted(shop: Path) -> None:
         part, seconds = fit_span(known, None, USERS, ITEMS, end_at=PERIODS.fit_end_at, params=params, only={asked})
         kind = ListKind(asked.value)
         assert np.array_equal(cut_lists(part, kind, 0, ITEMS, 5)[0], cut_lists(whole, kind, 0, ITEMS, 5)[0])
-        assert "linear" not in seconds
-        assert part.matrices[ListKind.LINEAR].nnz == 0
+        assert "transitions" not in seconds
+        assert part.matrices[ListKind.TRANSITIONS].nnz == 0
         assert not part.items.factors.any()
         assert part.baskets.shape[0] == 0
 
@@ -179,7 +197,7 @@ def test_files_but_the_seconds_are_the_same_bytes_each_time(shop: Path, tmp_path
         if file.name != "seconds.json":
             assert file.read_bytes() == (span_folder(tmp_path, "all") / file.name).read_bytes()
     assert set(json.loads((span_folder(shop, "all") / "seconds.json").read_bytes())) == {
-        "weights", "als", "cooccurrence", "walk", "linear", "attributes", "baskets",
+        "weights", "als", "cooccurrence", "walk", "transitions", "attributes", "baskets",
     }  # fmt: skip
 
 

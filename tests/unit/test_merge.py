@@ -40,18 +40,18 @@ def listed(*pairs: tuple[int, float], via: int = -1) -> Listed:
 def test_the_union_says_who_carried_what_where_and_why() -> None:
     lists = {
         Retrieval.ALS: listed((7, 4.0), (2, 1.0)),
-        Retrieval.LINEAR: listed((2, 0.5), (9, 0.25), via=1),
+        Retrieval.TRANSITIONS: listed((2, 0.5), (9, 0.25), via=1),
         Retrieval.REPEAT: Listed.nothing(),
     }
     merged = merge(lists, query_of([0.0] * 10), DEFAULT, minimum=0)
     assert merged.indexes.tolist() == [2, 7, 9]
-    als, linear = COLUMN[Retrieval.ALS], COLUMN[Retrieval.LINEAR]
+    als, transitions = COLUMN[Retrieval.ALS], COLUMN[Retrieval.TRANSITIONS]
     assert merged.retrieval.ranks[:, als].tolist() == [2, 1, 0]
     assert merged.retrieval.scores[:, als].tolist() == [0.25, 1.0, 0.0]
-    assert merged.retrieval.ranks[:, linear].tolist() == [1, 0, 2]
-    assert merged.retrieval.scores[:, linear].tolist() == [1.0, 0.0, 0.5]
-    assert merged.via[:, linear].tolist() == [1, -1, 1]
-    others = [column for column in COLUMN.values() if column not in (als, linear)]
+    assert merged.retrieval.ranks[:, transitions].tolist() == [1, 0, 2]
+    assert merged.retrieval.scores[:, transitions].tolist() == [1.0, 0.0, 0.5]
+    assert merged.via[:, transitions].tolist() == [1, -1, 1]
+    others = [column for column in COLUMN.values() if column not in (als, transitions)]
     assert not merged.retrieval.ranks[:, others].any()
 
 

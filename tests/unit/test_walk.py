@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import sparse
 
-from batch.models import walk
+from batch.models import neighbour_lists
 from batch.models.neighbour_lists import prune_rows, tie_ranks
 from batch.models.walk import WalkParams, fit_walk
 
@@ -90,7 +90,7 @@ def test_of_long_users_the_heaviest_items_take_part_and_equal_ones_by_seed() -> 
 def test_rows_keep_their_strongest(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = random_weights(60, 40)
     whole = fit_walk(weights, replace(PLAIN, user_length=-0.7, weight_power=1.0, second=0.5))
-    monkeypatch.setattr(walk, "_PAIRS_AT_ONCE", 50)
+    monkeypatch.setattr(neighbour_lists, "_PAIRS_AT_ONCE", 50)
     pieces = fit_walk(weights, replace(PLAIN, user_length=-0.7, weight_power=1.0, second=0.5))
     assert np.array_equal(pieces.toarray(), whole.toarray()), "blocks are no matter"
     once = fit_walk(weights, replace(PLAIN, user_length=-0.7, weight_power=1.0))

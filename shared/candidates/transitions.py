@@ -1,4 +1,4 @@
-"""Candidates from linear lists: what a regression of every item on all others expects next to the user's last items."""
+"""Candidates from transition lists: what others did soon after the user's last items, and never what came before."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from shared.features.definitions import Retrieval
 
 
 @dataclass(frozen=True, slots=True)
-class LinearSource:
+class TransitionsSource:
     """Nightly per-item lists, put together at request time from the last actions."""
 
-    decay: float = DEFAULT.linear_decay
-    name: Retrieval = Retrieval.LINEAR
+    decay: float = DEFAULT.transitions_decay
+    name: Retrieval = Retrieval.TRANSITIONS
 
     def consider(self, query: Query) -> Opinion:
         """The lists of the seeds, newer and heavier actions counting more."""
-        return weigh_neighbours(query, ListKind.LINEAR, query.seed_weights(self.decay))
+        return weigh_neighbours(query, ListKind.TRANSITIONS, query.seed_weights(self.decay))
