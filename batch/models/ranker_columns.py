@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,21 +31,28 @@ def is_popularity(feature: Feature) -> bool:
     return feature.entity is Entity.ITEM or feature.name.startswith(f"{Entity.RETRIEVAL}_{Retrieval.POPULAR}_")
 
 
+def is_read(feature: Feature, *, popularity: bool, entities: Collection[str]) -> bool:
+    """May a ranker of these `entities` read it, and where it names popularity, one that is allowed `popularity`?"""
+    return feature.entity in entities and (popularity or not is_popularity(feature))
+
+
 def source_scores(features: Sequence[Feature] = FEATURES) -> list[Column]:
     """The scores of the sources alone, as they are."""
     names = {f"{Entity.RETRIEVAL}_{source}_score" for source in Retrieval}
     return [Column(place, None, one.default) for place, one in enumerate(features) if one.name in names]
 
 
-def linear_columns(*, popularity: bool, features: Sequence[Feature] = FEATURES) -> list[Column]:
+def linear_columns(
+    *, popularity: bool, entities: Collection[str] = tuple(Entity), features: Sequence[Feature] = FEATURES
+) -> list[Column]:
     """Every feature of items, pairs and retrieval, each as it stands and, by its unit, on a logarithmic scale.
 
-    Without `popularity` what is_popularity() names is left out. What is one value for a whole page (user, request)
-    cannot order it and is not taken.
+    Of `entities` alone; without `popularity` what is_popularity() names is left out too. What is one value for a whole
+    page (user, request) cannot order it and is not taken.
     """
     columns: list[Column] = []
     for place, one in enumerate(features):
-        if one.entity in (Entity.USER, Entity.REQUEST) or (is_popularity(one) and not popularity):
+        if one.entity in (Entity.USER, Entity.REQUEST) or not is_read(one, popularity=popularity, entities=entities):
             continue
         columns += [Column(place, offset, one.default) for offset in _offsets(one)]
     return columns

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from batch.models.logit import LogitParams, fit_logit, refit
 from batch.models.ranker import RankerParams, train_ranker
-from batch.models.ranker_columns import is_popularity, linear_columns, source_scores
+from batch.models.ranker_columns import is_read, linear_columns, source_scores
 from batch.models.ranking_rows import RankingRows, page_gains, starts_of
 from batch.models.trained_ranker import TrainedRanker
 from shared.errors import ConfigurationError
+from shared.features.declaration import Entity
 from shared.features.definitions import FEATURES
 from shared.ranking.linear_terms import LinearTerms
 
@@ -32,7 +33,8 @@ class RankersParams:
 
     label_gain: gain of each label from 0, for all of them; start: does LambdaMART begin with the logit's score, or is
     that for held-out users to say; folds: parts of the users for scores that did not see them; exposures: learn from
-    pages on record too, their clicks weighed against the positions they had.
+    pages on record too, their clicks weighed against the positions they had; entities: whose features they may read.
+    Where nothing has a time, what tells of users and requests is noise and is best left out.
     """
 
     logit: LogitParams = field(default_factory=LogitParams)
@@ -41,6 +43,7 @@ class RankersParams:
     start: Literal["zero", "logit", "held_out"] = "held_out"
     folds: int = 4
     exposures: bool = False
+    entities: tuple[Entity, ...] = tuple(Entity)
 
 
 def fit_rankers(
@@ -60,7 +63,8 @@ def fit_rankers(
     if LAMBDAMART in names and params.start != "logit":
         boosted.append(TrainedRanker(LAMBDAMART, None, _boost(training, held_out, params)))
     if LOGIT in names or (LAMBDAMART in names and params.start != "zero"):
-        terms, l2 = fit_logit(training, held_out, linear_columns(popularity=logit.popularity), logit, gains)
+        columns = linear_columns(popularity=logit.popularity, entities=params.entities)
+        terms, l2 = fit_logit(training, held_out, columns, logit, gains)
         if LOGIT in names:
             rankers[LOGIT] = TrainedRanker(LOGIT, terms, None)
         if LAMBDAMART in names and params.start != "zero":
@@ -130,7 +134,7 @@ def _boost(
     params: RankersParams,
     start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> lgb.Booster:
-    blind = not params.lambdamart.popularity
+    popularity = params.lambdamart.popularity
     return train_ranker(
         training,
         held_out,
@@ -138,5 +142,9 @@ def _boost(
         label_gain=params.label_gain,
         feature_names=[one.name for one in FEATURES],
         start=start,
-        unread=[place for place, one in enumerate(FEATURES) if blind and is_popularity(one)],
+        unread=[
+            place
+            for place, one in enumerate(FEATURES)
+            if not is_read(one, popularity=popularity, entities=params.entities)
+        ],
     )

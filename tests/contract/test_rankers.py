@@ -17,6 +17,8 @@ from batch.models.rankers import BLEND, LAMBDAMART, LOGIT, RankersParams, choose
 from batch.models.ranking_rows import RankingRows
 from batch.models.trained_ranker import TrainedRanker
 from shared.errors import ConfigurationError, SchemaMismatch
+from shared.features.declaration import Entity
+from shared.features.definitions import FEATURES
 from shared.features.vector import SCHEMA
 from shared.ranking.ranker_parts import RankerParts
 from shared.ranking.scorer import OnnxScorer
@@ -56,6 +58,21 @@ def test_it_finds_the_order_that_made_the_choices(kind: str) -> None:
     chance = page_ndcg(np.random.default_rng(0).random(len(truth)), rows, SMALL.label_gain).mean()
     share = (found - chance) / (best - chance)
     assert LEAST[kind] < share < 1.05, f"{share:.2f} of what can be known"
+
+
+@each_kind
+def test_entities_that_are_left_out_are_not_read(kind: str) -> None:
+    training, held_out = made_rankings(120, 5)[0], made_rankings(50, 6)[0]
+    params = replace(SMALL, entities=(Entity.RETRIEVAL,))
+    blind = fit(kind, training, held_out, params)
+    rows = made_rankings(20, 4)[0].features
+    shuffled = rows.copy()
+    others = [place for place, one in enumerate(FEATURES) if one.entity is not Entity.RETRIEVAL]
+    shuffled[:, others] = np.random.default_rng(0).permutation(shuffled[:, others])
+    np.testing.assert_array_equal(blind.score(rows), blind.score(shuffled))
+    assert len(np.unique(blind.score(rows))) > 1
+    if kind != BLEND:
+        assert not np.array_equal(ranker(kind).score(rows), ranker(kind).score(shuffled))
 
 
 @each_kind

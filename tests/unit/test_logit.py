@@ -109,6 +109,8 @@ def test_columns_follow_from_the_declarations() -> None:
     more = {FEATURES[one.feature].name for one in linear_columns(popularity=True)}
     less = {FEATURES[one.feature].name for one in linear_columns(popularity=False)}
     assert more - less == {one.name for one in FEATURES if is_popularity(one)}
+    alone = linear_columns(popularity=True, entities=(Entity.RETRIEVAL,))
+    assert {FEATURES[one.feature].entity for one in alone} == {Entity.RETRIEVAL}
     assert len(source_scores()) == len(Retrieval)
 
 
