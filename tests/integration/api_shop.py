@@ -45,7 +45,7 @@ PER_CATEGORY = 20
 LIST_LENGTH = 12
 RELEASE = "r-test-1"
 WEIGHTS = {
-    "retrieval_linear_score": 2.0,
+    "retrieval_transitions_score": 2.0,
     "retrieval_cooccurrence_score": 2.0,
     "retrieval_walk_score": 1.0,
     "retrieval_als_score": 1.0,

@@ -61,7 +61,7 @@ def test_contributions_by_name_add_up_to_each_score(shop: ApiShop, booster: lgb.
         assert score.expected + sum(shares) + score.rest == pytest.approx(item.score, abs=1e-4)
         assert {one.feature for one in score.contributions} <= set(SCHEMA.names)
     said = {one.feature for item in page.items for one in item.explanation.score.contributions}  # type: ignore[union-attr]  # checked above
-    assert "retrieval_linear_score" in said
+    assert "retrieval_transitions_score" in said
 
 
 def test_without_trees_or_without_the_ranker_contributions_are_null(shop: ApiShop) -> None:

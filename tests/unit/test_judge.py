@@ -39,7 +39,7 @@ ABOUT = About(
     fitted=["sources on nothing"],
     files={"made.parquet": "0" * 64},
     command="python -m batch.evaluate_model --out a.json",
-    params={"linear": {"decay": 0.7}},
+    params={"walk": {"decay": 0.7}},
 )
 
 
