@@ -163,6 +163,7 @@ class Workshop:
             "kind": request.kind,
             "seed": request.seed,
             "spread_days": request.parameters.pages.spread_days,
+            "held_out_popularity": request.parameters.pages.held_out_popularity,
             "code": code_digest(ROOT, ("batch/evaluation/files.py", "batch/evaluation/split.py")),
         }
         return cls(request, split, attributes, digest_of_document(inputs))
@@ -260,7 +261,14 @@ def _given_split(request: EvaluationRequest, extra_items: pa.Array) -> Split:
     files = (_file(request.train, "--train"), _file(request.test, "--test"))
     tables = [read_columns(path, request.columns, ["user", "item"]) for path in files]
     train, test = (Pairs(ids(table["user"]), ids(table["item"])) for table in tables)
-    return given_split(train, test, extra_items, seed=request.seed, refit=request.refit)
+    return given_split(
+        train,
+        test,
+        extra_items,
+        seed=request.seed,
+        refit=request.refit,
+        held_out_popularity=request.parameters.pages.held_out_popularity,
+    )
 
 
 def _next_in_session(request: EvaluationRequest, extra_items: pa.Array) -> Split:

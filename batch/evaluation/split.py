@@ -105,10 +105,19 @@ def leave_last_out(rows: OrderedRows, extra_items: pa.Array, *, seed: int, refit
     return Split(label, test, len(users.names), len(items.names), items.names, masked=True)
 
 
-def given_split(train: Pairs, test: Pairs, extra_items: pa.Array, *, seed: int, refit: bool) -> Split:
+def given_split(
+    train: Pairs,
+    test: Pairs,
+    extra_items: pa.Array,
+    *,
+    seed: int,
+    refit: bool,
+    held_out_popularity: float = 0.0,
+) -> Split:
     """Pairs without order, train and test as they were published; labels are a random share of each user's train pairs.
 
-    All pairs lie at one instant, in a seeded order within a user. A pair that is given twice counts once.
+    All pairs lie at one instant, in a seeded order within a user. A pair that is given twice counts once. Each pair's
+    chance to be a label grows with its item's popularity to the power `held_out_popularity`.
     """
     users = number((seed, _USERS), train.user, test.user)
     items = number((seed, _ITEMS), train.item, extra_items, test.item)
@@ -117,7 +126,11 @@ def given_split(train: Pairs, test: Pairs, extra_items: pa.Array, *, seed: int, 
     pairs = pairs[generator.permutation(len(pairs))]
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     starts = _starts(pairs[:, 0])
-    place = np.arange(len(pairs)) - np.repeat(starts[:-1], np.diff(starts))
+    popularity = np.bincount(pairs[:, 1])[pairs[:, 1]].astype(np.float64)
+    # An exponential clock each; those that ring first are drawn in proportion to their rates.
+    rings = generator.exponential(size=len(pairs)) / popularity**held_out_popularity
+    place = np.empty(len(pairs), np.int64)
+    place[np.lexsort((rings, pairs[:, 0]))] = np.arange(len(pairs)) - np.repeat(starts[:-1], np.diff(starts))
     held = place < np.floor(np.repeat(np.diff(starts), np.diff(starts)) * HELD_OUT_SHARE + 0.5)
     if not held.any():
         raise ConfigurationError("no user has enough pairs to hold some out; the train file needs 3 pairs of a user")

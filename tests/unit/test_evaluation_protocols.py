@@ -141,6 +141,26 @@ def test_given_pairs_hold_out_a_share_of_each_user_and_keep_the_published_test()
     assert split.masked
 
 
+def test_labels_are_as_popular_as_is_asked_for() -> None:
+    """Each of 200 users has ten pairs with items of her own and ten with items that everybody has."""
+    users = [f"u{user}" for user in range(200) for _ in range(20)]
+    everybody = [f"all{n}" for n in range(10)]
+    items = [item for user in range(200) for item in [*(f"own{user}-{n}" for n in range(10)), *everybody]]
+    train, test = Pairs(words(*users), words(*items)), Pairs(words("u0"), words("all0"))
+
+    def share(exponent: float) -> float:
+        split = given_split(train, test, NOTHING, seed=1, refit=True, held_out_popularity=exponent)
+        labels = [split.names[item] for item in split.label.queries.positives.tolist()]
+        assert len(labels) == 200 * 4
+        assert len(split.label.known) == 200 * 16
+        return float(np.mean([name.startswith("all") for name in labels]))
+
+    assert share(0.0) == pytest.approx(0.5, abs=0.05)
+    assert share(-0.5) < 0.2
+    assert 0.6 < share(0.2) < 0.85
+    assert share(1.0) > 0.97
+
+
 def test_test_pairs_change_nothing_before_the_test() -> None:
     train = Pairs(words(*"uuuuuvvvvv"), words(*"abcdeabcde"))
     one = given_split(train, Pairs(words("u", "v"), words("f", "g")), NOTHING, seed=0, refit=True)
