@@ -118,11 +118,11 @@ def lend_successors(
     """`alike` [source item, target item], float32, and what its look-alikes' `transitions` of that shape lend to each.
 
     A source is lent the mean of the transitions of its `look_alikes` nearest, by likeness; over all items together the
-    loans weigh `onward` times what likeness does. Back-off to neighbours by content, as in Bayesian smoothing of rare
-    n-grams; what has no look-alikes, or none with transitions, keeps its row. At most `list_size` targets a source.
+    loans weigh `onward` times what likeness does (0 or less: nothing). What has no look-alikes, or none with
+    transitions, keeps its row. At most `list_size` targets a source.
     """
     params = params or AttributeParams()
-    if not params.onward or not alike.nnz or not transitions.nnz:
+    if params.onward <= 0 or not alike.nnz or not transitions.nnz:
         return alike
     ties = tie_ranks(alike.shape[0], seed)
     near = prune_rows(alike, params.look_alikes, ties)

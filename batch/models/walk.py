@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from batch.models.neighbour_lists import multiply_in_blocks, prune_rows, tie_ranks, without_own
+from batch.models.neighbour_lists import multiply_in_blocks, on_diagonal, prune_rows, tie_ranks, without_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def fit_walk(weights: sparse.csr_array, params: WalkParams | None = None, *, see
     onward.data *= np.repeat(length**params.user_length, np.diff(onward.indptr))
     onward.data *= popularity[onward.indices] ** params.target_popularity
     once = multiply_in_blocks(back, onward, lambda block, _start: prune_rows(block, params.width, ties))
-    once.data[_on_diagonal(once)] *= np.float32(params.self_weight)
+    once.data[on_diagonal(once)] *= np.float32(params.self_weight)
     once.eliminate_zeros()
     return once if not params.second else _with_second(once, params, ties)
 
@@ -71,8 +71,3 @@ def _with_second(once: sparse.csr_array, params: WalkParams, ties: NDArray[np.in
         return prune_rows(blended, params.width, ties)
 
     return multiply_in_blocks(step, step, both)
-
-
-def _on_diagonal(square: sparse.csr_array) -> NDArray[np.bool_]:
-    sources = np.repeat(np.arange(square.shape[0]), np.diff(square.indptr))
-    return np.asarray(sources == square.indices)

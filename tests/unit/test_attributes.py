@@ -149,8 +149,13 @@ def test_an_item_that_nobody_met_is_lent_successors_and_none_is_its_own() -> Non
 
 @pytest.mark.parametrize(
     ("alike", "after", "onward"),
-    [(ALIKE, AFTER, 0.0), (ALIKE, square([[0] * 4] * 4), 1.0), (square([[0] * 4] * 4), AFTER, 1.0)],
-    ids=["not wanted", "nothing follows", "nothing is alike"],
+    [
+        (ALIKE, AFTER, 0.0),
+        (ALIKE, AFTER, -1.0),
+        (ALIKE, square([[0] * 4] * 4), 1.0),
+        (square([[0] * 4] * 4), AFTER, 1.0),
+    ],
+    ids=["not wanted", "less than nothing wanted", "nothing follows", "nothing is alike"],
 )
 def test_where_nothing_is_lent_likeness_is_left_as_it_was(
     alike: sparse.csr_array, after: sparse.csr_array, onward: float
