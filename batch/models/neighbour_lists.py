@@ -119,6 +119,6 @@ def without_own(block: sparse.csr_array, start: int = 0) -> sparse.csr_array:
 
 
 def on_diagonal(block: sparse.csr_array, start: int = 0) -> NDArray[np.bool_]:
-    """bool [entries]: which of rows `start` on of a square matrix name their own row."""
+    """Which entries of rows `start` on of a square matrix name their own row: bool [entries]."""
     sources = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
     return np.asarray(sources == block.indices)

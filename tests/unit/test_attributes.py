@@ -139,6 +139,12 @@ def test_what_follows_on_look_alikes_is_lent_by_likeness() -> None:
     assert nearest[0, 3] == pytest.approx(0.5 * 8 / 6 * 6)
 
 
+def test_how_like_the_look_alikes_are_weighs_within_an_item_alone() -> None:
+    alike, after = square([[0, 4, 0], [1, 0, 0], [0, 0, 0]]), square([[0, 0, 2], [0, 0, 2], [0, 0, 0]])
+    found = lend_successors(alike, after, AttributeParams()).toarray()
+    assert found[:2, 2] == pytest.approx([2.5, 2.5])
+
+
 def test_an_item_that_nobody_met_is_lent_successors_and_none_is_its_own() -> None:
     alike = square([[0, 1, 0], [1, 0, 0], [0, 0, 0]])
     after = square([[0, 5, 2], [0, 0, 0], [0, 0, 0]])
