@@ -23,14 +23,14 @@ class PageParams:
     """How pages of the past are drawn: at most `label_pages` to learn from, `negatives` kept of each.
 
     `spread_days`: over so many pseudo-days the sessions of a file without times are spread, in order of appearance;
-    `held_out_popularity`: exponent of an item's popularity by which a pair without a time is held out as a label, where
-    the test's items are more popular than a plain random draw's (0).
+    `cohesion`: how much the labels of a user whose pairs have no times hang together, as a test from a later time does
+    (`batch.evaluation.hold_out`; 0: a plain random draw).
     """
 
     label_pages: int = 12_000
     negatives: int = 80
     spread_days: float = 90.0
-    held_out_popularity: float = 0.0
+    cohesion: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,8 +163,10 @@ class Workshop:
             "kind": request.kind,
             "seed": request.seed,
             "spread_days": request.parameters.pages.spread_days,
-            "held_out_popularity": request.parameters.pages.held_out_popularity,
-            "code": code_digest(ROOT, ("batch/evaluation/files.py", "batch/evaluation/split.py")),
+            "cohesion": request.parameters.pages.cohesion,
+            "code": code_digest(
+                ROOT, ("batch/evaluation/files.py", "batch/evaluation/split.py", "batch/evaluation/hold_out.py")
+            ),
         }
         return cls(request, split, attributes, digest_of_document(inputs))
 
@@ -267,7 +269,7 @@ def _given_split(request: EvaluationRequest, extra_items: pa.Array) -> Split:
         extra_items,
         seed=request.seed,
         refit=request.refit,
-        held_out_popularity=request.parameters.pages.held_out_popularity,
+        cohesion=request.parameters.pages.cohesion,
     )
 
 

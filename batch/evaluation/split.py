@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batch.evaluation.hold_out import hold_out
 from batch.evaluation.phases import Ages, Known, Numbers, Phase, Queries, Split
 from shared.errors import ConfigurationError
 from shared.features.aggregations import DAY_MS, MINUTE_MS
@@ -20,8 +21,6 @@ from shared.features.aggregations import DAY_MS, MINUTE_MS
 _USERS, _ITEMS, _ORDERS = 1, 2, 3
 """Streams of a seed's random numbers: two draws from one stream would be the same draw."""
 
-HELD_OUT_SHARE: Final = 0.2
-"""Of each user's training pairs the share that becomes labels where the pairs have no order."""
 LATER_SHARE: Final = 0.1
 """Of the training sessions, in order of appearance, the last share becomes labels."""
 
@@ -112,12 +111,12 @@ def given_split(
     *,
     seed: int,
     refit: bool,
-    held_out_popularity: float = 0.0,
+    cohesion: float = 0.0,
 ) -> Split:
     """Pairs without order, train and test as they were published; labels are a random share of each user's train pairs.
 
-    All pairs lie at one instant, in a seeded order within a user. A pair that is given twice counts once. Each pair's
-    chance to be a label grows with its item's popularity to the power `held_out_popularity`.
+    All pairs lie at one instant, in a seeded order within a user. A pair that is given twice counts once. `cohesion` is
+    that of `batch.evaluation.hold_out`.
     """
     users = number((seed, _USERS), train.user, test.user)
     items = number((seed, _ITEMS), train.item, extra_items, test.item)
@@ -125,13 +124,7 @@ def given_split(
     pairs = _distinct(users.codes[0], items.codes[0])
     pairs = pairs[generator.permutation(len(pairs))]
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
-    starts = _starts(pairs[:, 0])
-    popularity = np.bincount(pairs[:, 1])[pairs[:, 1]].astype(np.float64)
-    # An exponential clock each; those that ring first are drawn in proportion to their rates.
-    rings = generator.exponential(size=len(pairs)) / popularity**held_out_popularity
-    place = np.empty(len(pairs), np.int64)
-    place[np.lexsort((rings, pairs[:, 0]))] = np.arange(len(pairs)) - np.repeat(starts[:-1], np.diff(starts))
-    held = place < np.floor(np.repeat(np.diff(starts), np.diff(starts)) * HELD_OUT_SHARE + 0.5)
+    held = hold_out(pairs, cohesion, generator)
     if not held.any():
         raise ConfigurationError("no user has enough pairs to hold some out; the train file needs 3 pairs of a user")
     label = Phase(_unordered(pairs[~held]), _pair_queries(pairs[~held], pairs[held]))

@@ -37,6 +37,8 @@ _FILTER: Final = (
     Tunable("retrieval.als.factors", 64, 512),
     *_exponents("als.spectral", "user_length", "popularity", low=-0.8),
     Tunable("retrieval.als.spectral.strength", 0.0, 0.8),
+    Tunable("retrieval.als.spectral.target_popularity", -0.2, 0.5),
+    Tunable("retrieval.als.spectral.length_power", -2.0, 0.0),
     Tunable("retrieval.als.spectral.weight_power", 0.0, 1.0),
     Tunable("sources.als_decay", 0.4, 1.0),
 )

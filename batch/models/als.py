@@ -101,7 +101,8 @@ def fit_als(weights: sparse.csr_array, params: AlsParams | None = None, *, seed:
 
 def _spectral(weights: sparse.csr_array, params: AlsParams, seed: int) -> ItemFactors:
     factors = fit_spectral(weights, params.factors, params.spectral, seed=seed)
-    return ItemFactors.from_params(factors, {"regularization": 0.0, "alpha": 1.0, "projection": 1.0})
+    told = {"regularization": 0.0, "alpha": 1.0, "projection": 1.0, "length_power": params.spectral.length_power}
+    return ItemFactors.from_params(factors, told)
 
 
 def _plain(confidence: sparse.csr_matrix, params: AlsParams, seed: int) -> NDArray[np.float32]:

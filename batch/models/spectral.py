@@ -23,12 +23,17 @@ _USERS_AT_ONCE: Final = 65_536
 class SpectralParams:
     """user_length, popularity: the exponents a and b, mostly below 0, of sums of weights to the power `weight_power`.
 
-    strength: exponent of its singular value, over the greatest, by which a vector counts (0: all alike).
+    strength: exponent of its singular value, over the greatest, by which a vector counts (0: all alike);
+    target_popularity: exponent of an item's sum by which its factor is scaled; length_power: exponent of its factor's
+    length by which an item of the history counts in a user's factor. Filters that take popular items down on the way in
+    and not on the way out have them near 0.1 and -1 (compare GF-CF, the filter of Shen et al.).
     """
 
     user_length: float = -0.25
     popularity: float = -0.3
     strength: float = 0.4
+    target_popularity: float = 0.0
+    length_power: float = 0.0
     weight_power: float = 0.5
     iterations: int = 6
 
@@ -76,7 +81,8 @@ def fit_spectral(
     )
     vectors, strengths = leading_vectors(scaled, count, iterations=params.iterations, seed=seed)
     vectors *= (strengths / max(float(strengths.max(initial=0)), 1e-12)) ** np.float32(params.strength)
-    vectors[by_item <= 0] = 0
+    onto = np.where(by_item > 0, by_item, 1.0) ** params.target_popularity
+    vectors *= np.where(by_item > 0, onto, 0.0).astype(np.float32)[:, np.newaxis]
     lengths = np.linalg.norm(vectors, axis=1)
     return np.asarray(vectors / max(float(lengths.sum()) / max(int((lengths > 0).sum()), 1), 1e-12), dtype=np.float32)
 

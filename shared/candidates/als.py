@@ -19,7 +19,7 @@ from shared.candidates.query import History, Query
 from shared.candidates.ranked import Indexes, Ranked, Scores
 from shared.features.definitions import Retrieval
 
-_LATER: Final = ("frequency_scaling", "projection")
+_LATER: Final = ("frequency_scaling", "projection", "length_power")
 FEW_IN: Final = 16
 """Where fewer than one item in so many may be shown, only their factors are read."""
 
@@ -29,7 +29,8 @@ class ItemFactors:
     """float32[n_items, d] factors, their Gram matrix float64[d, d], and the hyper-parameters they were fitted with.
 
     frequency_scaling: exponent by which a user's regularization grows with her items; projection: a user's factor is no
-    solution of equations but the plain sum of her items' factors, as a low-pass filter has it (1: so, 0: not so).
+    solution of equations but the plain sum of her items' factors, as a low-pass filter has it (1: so, 0: not so);
+    length_power: in that sum an item counts by its factor's length to this power (-1: all alike).
     """
 
     factors: NDArray[np.float32]
@@ -38,6 +39,7 @@ class ItemFactors:
     alpha: float
     frequency_scaling: float = 0.0
     projection: float = 0.0
+    length_power: float = 0.0
 
     @classmethod
     def of(cls, factors: NDArray[np.float32], regularization: float, alpha: float) -> ItemFactors:
@@ -73,6 +75,8 @@ class ItemFactors:
         confidence = self.alpha * weights
         liked = self.factors[indexes].astype(np.float64)
         if self.projection:
+            lengths = np.linalg.norm(liked, axis=1)
+            weights = weights * np.where(lengths > 0, lengths, 1.0) ** self.length_power
             return np.asarray(liked.T @ weights, dtype=np.float32)
         left = self.gram + (liked.T * (confidence - 1)) @ liked
         left[np.diag_indices_from(left)] += self.regularization * (1 + len(indexes)) ** self.frequency_scaling

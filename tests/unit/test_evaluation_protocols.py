@@ -141,24 +141,30 @@ def test_given_pairs_hold_out_a_share_of_each_user_and_keep_the_published_test()
     assert split.masked
 
 
-def test_labels_are_as_popular_as_is_asked_for() -> None:
-    """Each of 200 users has ten pairs with items of her own and ten with items that everybody has."""
-    users = [f"u{user}" for user in range(200) for _ in range(20)]
-    everybody = [f"all{n}" for n in range(10)]
-    items = [item for user in range(200) for item in [*(f"own{user}-{n}" for n in range(10)), *everybody]]
-    train, test = Pairs(words(*users), words(*items)), Pairs(words("u0"), words("all0"))
+def test_labels_hang_together_as_is_asked_for() -> None:
+    """Each of 200 users has ten items of one town and ten of another, out of sixty towns of 15 items."""
+    generator = np.random.default_rng(0)
+    rows = [
+        (f"u{user}", f"{town}-{n}")
+        for user in range(200)
+        for town in generator.choice(60, 2, replace=False)
+        for n in generator.choice(15, 10, replace=False)
+    ]
+    users, items = zip(*rows, strict=True)
+    train, test = Pairs(words(*users), words(*items)), Pairs(words("u0"), words("0-1"))
 
-    def share(exponent: float) -> float:
-        split = given_split(train, test, NOTHING, seed=1, refit=True, held_out_popularity=exponent)
-        labels = [split.names[item] for item in split.label.queries.positives.tolist()]
-        assert len(labels) == 200 * 4
+    def together(cohesion: float) -> float:
+        """The mean share of a user's labels that lie in the town of most of them."""
+        split = given_split(train, test, NOTHING, seed=1, refit=True, cohesion=cohesion)
+        found = list(asked(split, split.label.queries).values())
+        assert {len(labels) for labels in found} == {4}
         assert len(split.label.known) == 200 * 16
-        return float(np.mean([name.startswith("all") for name in labels]))
+        towns = [[name.split("-")[0] for name in labels] for labels in found]
+        return float(np.mean([max(map(one.count, one)) / len(one) for one in towns]))
 
-    assert share(0.0) == pytest.approx(0.5, abs=0.05)
-    assert share(-0.5) < 0.2
-    assert 0.6 < share(0.2) < 0.85
-    assert share(1.0) > 0.97
+    assert together(0.0) < 0.75
+    assert together(0.0) < together(4.0) < together(64.0)
+    assert together(64.0) > 0.8
 
 
 def test_test_pairs_change_nothing_before_the_test() -> None:

@@ -55,6 +55,22 @@ def test_a_folded_in_user_is_her_filtered_history() -> None:
     assert fitted.fold_in_params() == {"regularization": 0.0, "alpha": 1.0, "projection": 1.0}
 
 
+def test_a_filter_may_take_popular_items_down_on_the_way_in_alone() -> None:
+    weights = shop()
+    leaning = replace(FILTER, target_popularity=0.5, length_power=-1.0)
+    fitted = fit_als(weights, replace(PARAMS, spectral=leaning), seed=1)
+    assert fitted.fold_in_params()["length_power"] == -1.0
+    popularity = np.where(weights.sum(axis=0) > 0, weights.sum(axis=0), 1.0)
+    vectors = np.linalg.svd(scaled(weights, -0.5, -0.3))[2][:5].T * np.sqrt(popularity)[:, None]
+    vectors[-1] = 0
+    history = History(np.array([4, 9, 29], np.int32), np.array([1.0, 5.0, 2.0]), np.arange(3), np.ones(3, np.int64))
+    unit = vectors[[4, 9]] / np.linalg.norm(vectors[[4, 9]], axis=1, keepdims=True)
+    expected = vectors @ (np.array([1.0, 5.0 * 0.8]) @ unit)
+    scores = fitted.factors @ fitted.fold_in(history, 0.8, 100)
+    assert np.isfinite(scores).all()
+    assert scores / np.linalg.norm(scores) == pytest.approx(expected / np.linalg.norm(expected), abs=1e-3)
+
+
 def test_the_exponents_are_those_of_the_sums() -> None:
     weights = shop()
     params = SpectralParams(user_length=-1.0, popularity=0.5, strength=0.5, weight_power=0.5, iterations=40)
