@@ -44,7 +44,7 @@ from shared.events import BEHAVIOUR, EventType
 TIME_SPLIT: Final = "time_split"
 WHAT_IS_ASKED: Final = {
     "leave_last_out": "the last item of each user, the one before it for the rankers; seen items masked",
-    "given_split": "the published test pairs, a random share of the training pairs for the rankers; seen items masked",
+    "given_split": "the published test pairs, a fifth of the training pairs for the rankers; seen items masked",
     "next_in_session": "the next item of every published prefix, later training sessions for the rankers; no mask",
     "next_basket": "the items of the next basket, the one before it for the rankers; no mask",
     TIME_SPLIT: "the hits of each session of the last period, asked for as it begins; the period before it for the "

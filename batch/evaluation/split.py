@@ -113,7 +113,7 @@ def given_split(
     refit: bool,
     cohesion: float = 0.0,
 ) -> Split:
-    """Pairs without order, train and test as they were published; labels are a random share of each user's train pairs.
+    """Pairs without order, train and test as they were published; labels are a fifth of each user's train pairs.
 
     All pairs lie at one instant, in a seeded order within a user. A pair that is given twice counts once. `cohesion` is
     that of `batch.evaluation.hold_out`.
