@@ -34,7 +34,7 @@ def hold_out(pairs: Numbers, cohesion: float, generator: np.random.Generator) ->
     lengths = np.diff(starts)
     # An exponential clock each; those that ring first are drawn in proportion to their rates.
     rings = np.log(generator.exponential(size=len(pairs)))
-    if cohesion:
+    if cohesion and len(pairs):
         rings -= cohesion * _leaning(pairs, starts, generator)
     place = np.empty(len(pairs), np.int64)
     place[np.lexsort((rings, pairs[:, 0]))] = np.arange(len(pairs)) - np.repeat(starts[:-1], lengths)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from batch.evaluation.hold_out import hold_out
 from batch.evaluation.phases import Known, Phase, Queries, Split
 from batch.evaluation.split import (
     AskedPrefixes,
@@ -165,6 +166,16 @@ def test_labels_hang_together_as_is_asked_for() -> None:
     assert together(0.0) < 0.75
     assert together(0.0) < together(4.0) < together(64.0)
     assert together(64.0) > 0.8
+
+
+@pytest.mark.parametrize("cohesion", [0.0, 16.0, -16.0, 1e9])
+def test_few_pairs_are_held_out_whatever_the_cohesion(cohesion: float) -> None:
+    generator = np.random.default_rng(0)
+    assert hold_out(np.zeros((0, 2), np.int32), cohesion, generator).tolist() == []
+    assert hold_out(np.array([[0, 0], [2, 0]], np.int32), cohesion, generator).tolist() == [False, False]
+    pairs = np.array([[0, 0], [0, 1], [0, 2], [3, 0], [3, 1], [3, 7]], np.int32)
+    held = hold_out(pairs, cohesion, generator)
+    assert [np.count_nonzero(held[:3]), np.count_nonzero(held[3:])] == [1, 1]
 
 
 def test_test_pairs_change_nothing_before_the_test() -> None:
