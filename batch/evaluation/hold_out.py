@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from batch.evaluation.phases import Ages, Numbers
+from batch.evaluation.phases import Ages, Numbers, run_starts
 from batch.models.spectral import SpectralParams, fit_spectral
 
 HELD_OUT_SHARE: Final = 0.2
@@ -30,7 +30,7 @@ def hold_out(pairs: Numbers, cohesion: float, generator: np.random.Generator) ->
     be held out grows with exp(cohesion * (cosine to the later - cosine to the earlier)), of item factors by the
     low-pass filter of the pairs.
     """
-    starts = np.flatnonzero(np.r_[True, np.diff(pairs[:, 0]) != 0, True])
+    starts = run_starts(pairs[:, 0])
     lengths = np.diff(starts)
     # An exponential clock each; those that ring first are drawn in proportion to their rates.
     rings = np.log(generator.exponential(size=len(pairs)))

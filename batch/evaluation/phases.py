@@ -106,6 +106,13 @@ class Split:
     masked: bool
 
 
+def run_starts(sorted_keys: NDArray[np.integer]) -> Ages:
+    """int64[groups + 1]: where each group of equal keys begins, and the end."""
+    if not len(sorted_keys):
+        return np.zeros(1, np.int64)
+    return np.concatenate([[0], np.flatnonzero(np.diff(sorted_keys)) + 1, [len(sorted_keys)]]).astype(np.int64)
+
+
 def _ragged(starts: Ages, chosen: NDArray[np.integer]) -> tuple[Ages, Ages]:
     """The rows of the chosen groups, and the groups' new starts."""
     lengths = np.diff(starts)[chosen]

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch.evaluation.hold_out import hold_out
-from batch.evaluation.phases import Ages, Known, Numbers, Phase, Queries, Split
+from batch.evaluation.phases import Ages, Known, Numbers, Phase, Queries, Split, run_starts
 from shared.errors import ConfigurationError
 from shared.features.aggregations import DAY_MS, MINUTE_MS
 
@@ -202,15 +202,8 @@ def next_basket(
 
 def _from_end(user: Numbers) -> Ages:
     """Of rows ordered by user: 0 for a user's last row, 1 for the one before it."""
-    starts = _starts(user)
+    starts = run_starts(user)
     return np.asarray(np.repeat(starts[1:], np.diff(starts)) - 1 - np.arange(len(user)), np.int64)
-
-
-def _starts(sorted_keys: NDArray[np.integer]) -> Ages:
-    """int64[groups + 1]: where each group of equal keys begins, and the end."""
-    if not len(sorted_keys):
-        return np.zeros(1, np.int64)
-    return np.concatenate([[0], np.flatnonzero(np.diff(sorted_keys)) + 1, [len(sorted_keys)]]).astype(np.int64)
 
 
 def _known(user: Numbers, item: Numbers, back: Ages, chosen: NDArray[np.bool_]) -> Known:
@@ -232,9 +225,9 @@ def _queries(user: Numbers, item: Numbers, back: Ages, *, asked: int) -> Queries
         able.astype(np.int32),
         item[history],
         (back[history] - asked) * DAY_MS,
-        _starts(user[history]),
+        run_starts(user[history]),
         item[positive],
-        _starts(user[positive]),
+        run_starts(user[positive]),
     )
 
 
@@ -259,9 +252,9 @@ def _pair_queries(known: Numbers, asked: Numbers) -> Queries:
         able.astype(np.int32),
         known[:, 1].copy(),
         np.full(len(known), DAY_MS, np.int64),
-        _starts(known[:, 0]),
+        run_starts(known[:, 0]),
         asked[:, 1].copy(),
-        _starts(asked[:, 0]),
+        run_starts(asked[:, 0]),
     )
 
 
@@ -275,7 +268,7 @@ def _spread(session: Numbers, item: Numbers, days: float) -> Known:
 
 def _prefixes(session: Numbers, item: Numbers, shortest: int) -> Queries:
     """Every prefix of at least `shortest` items of sessions whose rows lie together, with the item after it."""
-    starts = _starts(session)
+    starts = run_starts(session)
     place = np.arange(len(session)) - np.repeat(starts[:-1], np.diff(starts))
     targets = np.flatnonzero(place >= shortest)
     lengths = place[targets]
