@@ -168,6 +168,24 @@ def test_labels_hang_together_as_is_asked_for() -> None:
     assert together(64.0) > 0.8
 
 
+def test_the_smaller_part_of_a_taste_is_held_out_as_often() -> None:
+    """Each of 300 users has 15 items of one town and 3 of another: what is near the rest of hers is no likelier."""
+    generator = np.random.default_rng(0)
+    pairs = np.array(
+        [
+            (user, town * 20 + n)
+            for user in range(300)
+            for town, size in zip(generator.choice(30, 2, replace=False), (15, 3), strict=True)
+            for n in generator.choice(20, size, replace=False)
+        ],
+        np.int32,
+    )
+    smaller = np.arange(len(pairs)) % 18 >= 15
+    held = hold_out(pairs, 64.0, np.random.default_rng(1))
+    assert np.count_nonzero(held) == 300 * 4
+    assert np.mean(smaller[held]) > np.mean(smaller)
+
+
 @pytest.mark.parametrize("cohesion", [0.0, 16.0, -16.0, 1e9])
 def test_few_pairs_are_held_out_whatever_the_cohesion(cohesion: float) -> None:
     generator = np.random.default_rng(0)
