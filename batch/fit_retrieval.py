@@ -22,7 +22,6 @@ from batch.models.als import fit_als, interaction_weights, net_weights
 from batch.models.attributes import AttributeParams, attribute_matrix, fit_attributes, lend_successors
 from batch.models.bought_together import assign_baskets, basket_matrix
 from batch.models.cooccurrence import CooccurrenceParams, fit_cooccurrence
-from batch.models.walk import fit_walk
 from batch.periods import SPANS
 from batch.retrieval_span import FITTED_KINDS, PARAMS_FILE, RetrievalParams, RetrievalSpan, save_span
 from shared.adapters.folder_blob import FolderBlobStore
@@ -116,9 +115,7 @@ def fit_span(
     for kind in FITTED_KINDS:
         if Retrieval(kind.value) in wanted or (kind is ListKind.TRANSITIONS and lends):
             with timed(kind.value):
-                if kind is ListKind.WALK:
-                    matrices[kind] = fit_walk(weights, params.walk, seed=params.seed)
-                elif kind is ListKind.ATTRIBUTES:
+                if kind is ListKind.ATTRIBUTES:
                     after = matrices[ListKind.TRANSITIONS]
                     matrices[kind] = _fit_attributes(products, popularity, after, params.attributes, params.seed)
                 else:

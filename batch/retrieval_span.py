@@ -17,7 +17,6 @@ from batch.models.attributes import AttributeParams
 from batch.models.bought_together import BoughtTogetherParams
 from batch.models.cooccurrence import CooccurrenceParams, TransitionParams
 from batch.models.similar_items import SimilarParams
-from batch.models.walk import WalkParams
 from batch.periods import Span
 from shared.adapters.stage_folder import replace_folder
 from shared.candidates.als import ItemFactors
@@ -29,7 +28,7 @@ RETRIEVAL_FOLDER: Final = "nightly/retrieval"
 PARAMS_FILE: Final = "params.json"
 """In a shop's folder: parameters that were tuned for it, in the form that batch.evaluate_model writes."""
 
-FITTED_KINDS: Final = (ListKind.COOCCURRENCE, ListKind.WALK, ListKind.TRANSITIONS, ListKind.ATTRIBUTES)
+FITTED_KINDS: Final = (ListKind.COOCCURRENCE, ListKind.TRANSITIONS, ListKind.ATTRIBUTES)
 """Kinds whose lists are the heads of a fitted matrix's rows; the others are made of factors and baskets."""
 
 
@@ -40,7 +39,6 @@ class RetrievalParams:
     als: AlsParams = field(default_factory=AlsParams)
     cooccurrence: CooccurrenceParams = field(default_factory=CooccurrenceParams)
     transitions: TransitionParams = field(default_factory=TransitionParams)
-    walk: WalkParams = field(default_factory=WalkParams)
     attributes: AttributeParams = field(default_factory=AttributeParams)
     similar: SimilarParams = field(default_factory=SimilarParams)
     bought_together: BoughtTogetherParams = field(default_factory=BoughtTogetherParams)

@@ -9,7 +9,7 @@ from typing import Final
 
 from local.shopper import Page, Shown
 
-PERSONAL: Final = frozenset({"als", "cooccurrence", "walk", "transitions", "attributes", "repeat"})
+PERSONAL: Final = frozenset({"als", "cooccurrence", "transitions", "attributes", "repeat"})
 """Candidate sources that need something to be known about the shopper."""
 
 EXPLORED_REASON: Final = "we would like to know"

@@ -24,7 +24,6 @@ from shared.candidates.ranked import Indexes
 from shared.candidates.repeat import RepeatSource
 from shared.candidates.transitions import TransitionsSource
 from shared.candidates.trends import Trends
-from shared.candidates.walk import WalkSource
 from shared.events import ItemId, id_hash
 from shared.features.definitions import LISTS, Retrieval
 from shared.features.items import ItemTable
@@ -140,7 +139,6 @@ def default_sources(factors: ItemFactors, params: SourceParams = DEFAULT) -> dic
     sources: tuple[CandidateSource, ...] = (
         AlsSource(factors, params.als_decay, params.als_history),
         CooccurrenceSource(params.cooccurrence_decay),
-        WalkSource(params.walk_decay),
         TransitionsSource(params.transitions_decay),
         AttributesSource(params.attributes_decay),
         RepeatSource(params.repeat),

@@ -55,13 +55,6 @@ _OTHERS: Final[Mapping[Retrieval, tuple[Tunable, ...]]] = {
         Tunable("retrieval.cooccurrence.backward", 0.0, 1.0),
         *_steps("cooccurrence"),
     ),
-    Retrieval.WALK: (
-        *_exponents("walk", "source_popularity", "user_length", "target_popularity", low=-1.2),
-        Tunable("retrieval.walk.weight_power", 0.0, 1.0),
-        Tunable("retrieval.walk.self_weight", 0.0, 3.0),
-        Tunable("retrieval.walk.second", -0.5, 1.0),
-        Tunable("sources.walk_decay", 0.4, 1.0),
-    ),
     Retrieval.TRANSITIONS: _steps("transitions"),
     Retrieval.ATTRIBUTES: (
         Tunable("retrieval.attributes.brand", 0.0, 3.0),

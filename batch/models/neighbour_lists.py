@@ -113,12 +113,7 @@ def multiply_in_blocks(
 
 def without_own(block: sparse.csr_array, start: int = 0) -> sparse.csr_array:
     """The block itself, rows `start` on of a square matrix, once what names its own row is taken out of it."""
-    block.data[on_diagonal(block, start)] = 0
+    sources = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
+    block.data[sources == block.indices] = 0
     block.eliminate_zeros()
     return block
-
-
-def on_diagonal(block: sparse.csr_array, start: int = 0) -> NDArray[np.bool_]:
-    """Which entries of rows `start` on of a square matrix name their own row: bool [entries]."""
-    sources = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
-    return np.asarray(sources == block.indices)

@@ -90,7 +90,7 @@ class RecommendedItem(Model):
     title: TitleText
     rank: int = Field(examples=[1])
     score: float = Field(description="The ranker's score; comparable within this page only", examples=[1.83])
-    sources: list[str] = Field(examples=[["walk", "als"]])
+    sources: list[str] = Field(examples=[["cooccurrence", "als"]])
     reason: str = Field(examples=["because you viewed Enamel teapot, cream"])
     price_cents: Cents
     category: Category

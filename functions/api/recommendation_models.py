@@ -24,7 +24,7 @@ class RecordedItem(Model):
     item_id: ItemIdText
     rank: int = Field(examples=[1])
     score: float = Field(examples=[1.83])
-    sources: list[str] = Field(examples=[["walk", "als"]])
+    sources: list[str] = Field(examples=[["cooccurrence", "als"]])
     reason: str = Field(description="As the shopper read it", examples=["because you viewed Enamel teapot, cream"])
     explanation: ItemExplanation
 

@@ -13,7 +13,6 @@ LIMITS: Final[Mapping[Retrieval, int]] = MappingProxyType(
     {
         Retrieval.ALS: 100,
         Retrieval.COOCCURRENCE: 100,
-        Retrieval.WALK: 100,
         Retrieval.TRANSITIONS: 100,
         Retrieval.ATTRIBUTES: 60,
         Retrieval.REPEAT: 80,
@@ -90,7 +89,6 @@ class SourceParams:
     als_decay: float = 0.93
     als_history: int = 100
     cooccurrence_decay: float = 0.85
-    walk_decay: float = 0.85
     transitions_decay: float = 0.85
     attributes_decay: float = 0.85
     repeat: RepeatParams = field(default_factory=RepeatParams)

@@ -21,14 +21,13 @@ class ListKind(StrEnum):
     """The nightly per-item neighbour lists."""
 
     COOCCURRENCE = "cooccurrence"
-    WALK = "walk"
     TRANSITIONS = "transitions"
     ATTRIBUTES = "attributes"
     SIMILAR = "similar"
     BOUGHT_TOGETHER = "bought_together"
 
 
-REQUEST_KINDS: Final = (ListKind.COOCCURRENCE, ListKind.WALK, ListKind.TRANSITIONS, ListKind.ATTRIBUTES)
+REQUEST_KINDS: Final = (ListKind.COOCCURRENCE, ListKind.TRANSITIONS, ListKind.ATTRIBUTES)
 """Those that candidate sources put together at request time; the others answer requests of their own."""
 
 

@@ -37,7 +37,6 @@ class Retrieval(StrEnum):
 
     ALS = "als"
     COOCCURRENCE = "cooccurrence"
-    WALK = "walk"
     TRANSITIONS = "transitions"
     ATTRIBUTES = "attributes"
     REPEAT = "repeat"

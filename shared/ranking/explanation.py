@@ -12,7 +12,6 @@ from shared.features.definitions import Retrieval
 
 TEMPLATES: Final[Mapping[Retrieval, str]] = {
     Retrieval.COOCCURRENCE: "because others went on to this after {seed}",
-    Retrieval.WALK: "because shoppers of {seed} chose it as well",
     Retrieval.TRANSITIONS: "often next after {seed}",
     Retrieval.ATTRIBUTES: "because it is like {seed}",
     Retrieval.REPEAT: "because you looked at it before",

@@ -47,7 +47,6 @@ RELEASE = "r-test-1"
 WEIGHTS = {
     "retrieval_transitions_score": 2.0,
     "retrieval_cooccurrence_score": 2.0,
-    "retrieval_walk_score": 1.0,
     "retrieval_als_score": 1.0,
     "retrieval_attributes_score": 0.5,
     "retrieval_popular_score": 1.0,

@@ -65,7 +65,7 @@ def test_a_stranger_gets_popularity_at_once_and_personal_results_after_one_click
     reasons = [item["reason"] for item in second["items"]]
     assert any("Product 100" in reason for reason in reasons)
     sources = {source for item in second["items"] for source in item["sources"]}
-    assert {"als", "cooccurrence", "walk", "popular"} <= sources
+    assert {"als", "cooccurrence", "transitions", "popular"} <= sources
 
 
 def test_a_page_has_the_form_the_documentation_promises(shop: ApiShop) -> None:

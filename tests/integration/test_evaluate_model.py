@@ -318,4 +318,4 @@ def test_parameters_change_by_dotted_name() -> None:
     assert changed.retrieval.als.alpha == 2.0
     assert changed.sources.limits == {"als": 5}
     assert changed.digest != Parameters().digest
-    assert replaced(changed, {"sources.limits": {"walk": 6}}).sources.limits == {"walk": 6}
+    assert replaced(changed, {"sources.limits": {"repeat": 6}}).sources.limits == {"repeat": 6}

@@ -12,7 +12,7 @@ from shared.ranking.page_table import PageTable
 ITEMS = 80
 CARRIED = 25
 SOURCES = list(Retrieval)
-TWINS = (Retrieval.COOCCURRENCE, Retrieval.WALK)
+TWINS = (Retrieval.COOCCURRENCE, Retrieval.TRANSITIONS)
 """Two sources that say the same."""
 ALONE = Retrieval.ALS
 """The source that says what no other does, and more than any other."""

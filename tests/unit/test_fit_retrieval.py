@@ -17,8 +17,8 @@ from batch.fit_retrieval import fit_span, main
 from batch.interactions import PURCHASE, load_interactions
 from batch.models.als import AlsParams
 from batch.models.attributes import AttributeParams
+from batch.models.cooccurrence import CooccurrenceParams
 from batch.models.similar_items import similar_items
-from batch.models.walk import WalkParams
 from batch.periods import Periods
 from batch.retrieval_span import RetrievalParams, load_span, save_span, span_folder
 from shared.adapters.stage_folder import replace_folder
@@ -84,7 +84,7 @@ def test_a_span_knows_nothing_of_what_came_later(shop: Path) -> None:
         assert np.abs(found.items.factors[unknown]).max() < 1e-6
         assert found.popularity[unknown].tolist() == [0] * len(unknown)
         assert found.weights[:, unknown].nnz == 0
-        for kind in (ListKind.COOCCURRENCE, ListKind.WALK, ListKind.TRANSITIONS):
+        for kind in (ListKind.COOCCURRENCE, ListKind.TRANSITIONS):
             matrix = found.matrices[kind]
             assert matrix.nnz > 0
             assert matrix[:, unknown].nnz == matrix[unknown].nnz == 0
@@ -150,12 +150,12 @@ def test_only_the_asked_sources_are_fitted(shop: Path) -> None:
     known = load_interactions(shop).known_before(PERIODS.fit_end_at)
     params = RetrievalParams(als=AlsParams(factors=4, iterations=2))
     whole, _ = fit_span(known, None, USERS, ITEMS, end_at=PERIODS.fit_end_at, params=params)
-    for asked in (Retrieval.WALK, Retrieval.COOCCURRENCE):
+    for asked, other in ((Retrieval.COOCCURRENCE, "transitions"), (Retrieval.TRANSITIONS, "cooccurrence")):
         part, seconds = fit_span(known, None, USERS, ITEMS, end_at=PERIODS.fit_end_at, params=params, only={asked})
         kind = ListKind(asked.value)
         assert np.array_equal(cut_lists(part, kind, 0, ITEMS, 5)[0], cut_lists(whole, kind, 0, ITEMS, 5)[0])
-        assert "transitions" not in seconds
-        assert part.matrices[ListKind.TRANSITIONS].nnz == 0
+        assert other not in seconds
+        assert part.matrices[ListKind(other)].nnz == 0
         assert not part.items.factors.any()
         assert part.baskets.shape[0] == 0
 
@@ -197,7 +197,7 @@ def test_files_but_the_seconds_are_the_same_bytes_each_time(shop: Path, tmp_path
         if file.name != "seconds.json":
             assert file.read_bytes() == (span_folder(tmp_path, "all") / file.name).read_bytes()
     assert set(json.loads((span_folder(shop, "all") / "seconds.json").read_bytes())) == {
-        "weights", "als", "cooccurrence", "walk", "transitions", "attributes", "baskets",
+        "weights", "als", "cooccurrence", "transitions", "attributes", "baskets",
     }  # fmt: skip
 
 
@@ -206,20 +206,20 @@ def test_parameters_come_from_a_file_or_the_folder_of_the_shop(
 ) -> None:
     write_interactions(tmp_path)
     command = ["--data", str(tmp_path), "--factors", "8", "--iterations", "1"]
-    tuned = {"retrieval": {"walk": {"second": 0.25}, "list_size": 7}, "sources": {"seeds": 3}}
+    tuned = {"retrieval": {"cooccurrence": {"backward": 0.25}, "list_size": 7}, "sources": {"seeds": 3}}
     (tmp_path / "params.json").write_text(json.dumps(tuned))
     assert main(command) == 0
     assert load_span(tmp_path, "fit").params == RetrievalParams(
-        walk=WalkParams(second=0.25), list_size=7, als=AlsParams(factors=8, iterations=1)
+        cooccurrence=CooccurrenceParams(backward=0.25), list_size=7, als=AlsParams(factors=8, iterations=1)
     )
     assert load_source_params(tmp_path, "all") == SourceParams(seeds=3)
     (tmp_path / "other.json").write_text('{"retrieval": {"seed": 5}}')
     assert main([*command, "--params", str(tmp_path / "other.json")]) == 0
     assert load_span(tmp_path, "fit").params == RetrievalParams(als=AlsParams(factors=8, iterations=1), seed=5)
     assert load_source_params(tmp_path, "all") == SourceParams()
-    (tmp_path / "params.json").write_text('{"retrieval": {"walk": {"third": 1}}}')
+    (tmp_path / "params.json").write_text('{"retrieval": {"cooccurrence": {"sideways": 1}}}')
     assert main(command) == 2
-    assert "retrieval.walk.third" in capsys.readouterr().err
+    assert "retrieval.cooccurrence.sideways" in capsys.readouterr().err
 
 
 def test_without_interactions_it_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

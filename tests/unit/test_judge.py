@@ -39,7 +39,7 @@ ABOUT = About(
     fitted=["sources on nothing"],
     files={"made.parquet": "0" * 64},
     command="python -m batch.evaluate_model --out a.json",
-    params={"walk": {"decay": 0.7}},
+    params={"sources": {"als_decay": 0.7}},
 )
 
 
@@ -272,7 +272,7 @@ def test_the_page_says_what_the_json_says(report: Report, tmp_path: Path) -> Non
     text = " ".join(page.text)
     assert not page.open
     assert not page.external, "one file, nothing beside it"
-    for said in (ABOUT.title, ABOUT.protocol, ABOUT.command, *ABOUT.fitted, *ABOUT.files.values(), '"decay": 0.7'):
+    for said in (ABOUT.title, ABOUT.protocol, ABOUT.command, *ABOUT.fitted, *ABOUT.files.values(), '"als_decay": 0.7'):
         assert said in text
     for method in report.methods:
         assert method.name in text

@@ -98,10 +98,12 @@ def test_an_empty_shop_has_an_empty_union() -> None:
 
 
 def test_every_source_scores_what_any_source_carries() -> None:
-    walk = Listed(np.array([2, 4], np.int32), np.array([3.0, 1.0]), np.array([False, True]))
-    merged = merge({Retrieval.REPEAT: listed((2, 1.0)), Retrieval.WALK: walk}, query_of([0.0] * 10), DEFAULT, minimum=0)
+    others = Listed(np.array([2, 4], np.int32), np.array([3.0, 1.0]), np.array([False, True]))
+    merged = merge(
+        {Retrieval.REPEAT: listed((2, 1.0)), Retrieval.COOCCURRENCE: others}, query_of([0.0] * 10), DEFAULT, minimum=0
+    )
     assert merged.indexes.tolist() == [2, 4]
-    column = COLUMN[Retrieval.WALK]
+    column = COLUMN[Retrieval.COOCCURRENCE]
     assert merged.retrieval.ranks[:, column].tolist() == [0, 1], "a seed is scored, but not put forward"
     assert merged.retrieval.scores[:, column].tolist() == [3.0, 1.0]
 

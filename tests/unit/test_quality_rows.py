@@ -85,7 +85,7 @@ def made_report(values: dict[str, tuple[Kind, float]], serves: str, best: str) -
 
 VALUES = {
     "als": (Kind.SOURCE, 0.20),
-    "walk": (Kind.SOURCE, 0.10),
+    "cooccurrence": (Kind.SOURCE, 0.10),
     "logit": (Kind.RANKER, 0.25),
     "lambdamart": (Kind.RANKER, 0.30),
     "popularity": (Kind.PEER, 0.05),

@@ -44,7 +44,7 @@ def test_retrieval_is_read_by_source() -> None:
     matrix = assemble(*scene())
     assert column(matrix, "retrieval_als_reciprocal_rank") == [0, 0.25, 0]
     assert column(matrix, "retrieval_als_score") == [0, 0.5, 0]
-    assert column(matrix, "retrieval_walk_reciprocal_rank") == [0, 1, 0]
+    assert column(matrix, "retrieval_transitions_reciprocal_rank") == [0, 1, 0]
     assert column(matrix, "retrieval_popular_score") == [0, 0, 0]
     assert column(matrix, "retrieval_sources_count") == [0, 2, 0]
 
