@@ -53,6 +53,13 @@ MESSAGE
     exit 1
 fi
 
+# A first installation wrote 4 GB at its height: downloads, what pyspark is built from, and the packages themselves.
+free_kib=$(df -Pk "$venv" | awk 'NR == 2 { print $4 }')
+if [ "$free_kib" -lt 5000000 ]; then
+    echo "only $((free_kib / 1024)) MiB are free on the disk of $venv; a first installation takes about 4 GB while it runs." >&2
+    echo "If it fails with \"No space left on device\": make room, or set UV_CACHE_DIR to a folder on a larger disk." >&2
+fi
+
 if command -v uv >/dev/null 2>&1; then
     installer=uv
 else
